@@ -1,0 +1,1 @@
+//! BSON to Arrow and back: schema inference, evolution, type mapping.

@@ -1,0 +1,1 @@
+//! The Source and Sink traits and the one loop between them.

@@ -1,0 +1,1 @@
+//! The lake adapter: Delta tables, plain files and SQL.

@@ -1,0 +1,1 @@
+//! What flows: names, table schemas, positions and errors; no I/O.

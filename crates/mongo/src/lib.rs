@@ -1,0 +1,1 @@
+//! The MongoDB adapter: snapshot reader and deployment inspection.
