@@ -1,1 +1,18 @@
-//! The Source and Sink traits and the one loop between them.
+//! The traits of sources and sinks, and the loop between them.
+//!
+//! An adapter implements [`SnapshotSource`] or [`LoadSink`]; [`load::load`] joins the two: it runs
+//! the partitions of all collections side by side, retries, resumes, reports and stops.
+
+pub mod batch;
+pub mod load;
+pub mod observe;
+pub mod retry;
+pub mod snapshot;
+
+pub use batch::DocumentBatch;
+pub use load::{CollectionOutcome, LoadOptions, LoadReport, load};
+pub use observe::{Observer, Quiet};
+pub use snapshot::{
+    Bookmark, CollectionInfo, CollectionKind, Load, LoadSink, LoadSummary, Opened, Partition,
+    PartitionTotals, PartitionWriter, SnapshotSource,
+};

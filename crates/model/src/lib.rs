@@ -1,1 +1,13 @@
-//! What flows: names, table schemas, positions and errors; no I/O.
+//! What flows through Tributary: names of collections, table schemas, counts and errors.
+//!
+//! This crate does no I/O and knows no driver, file format or runtime. Everything else is
+//! built on its words.
+
+pub mod error;
+pub mod namespace;
+pub mod schema;
+pub mod widen;
+
+pub use error::{Error, ErrorKind, Result};
+pub use namespace::Namespace;
+pub use schema::{Column, ColumnType, DecimalShape, TableSchema};

@@ -1,1 +1,14 @@
-//! The MongoDB adapter: snapshot reader and deployment inspection.
+//! The MongoDB adapter, and the only user of its driver: snapshots of collections, and what there
+//! is to know of a deployment.
+
+mod connect;
+mod error;
+mod inspect;
+mod partition;
+mod selection;
+mod snapshot;
+
+pub use connect::{Connection, ReadFrom};
+pub use inspect::{DeploymentReport, Finding, OplogWindow};
+pub use selection::{Selection, SelectionOptions};
+pub use snapshot::MongoSource;

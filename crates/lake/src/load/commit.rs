@@ -1,0 +1,292 @@
+//! Making a load visible, in one step, and leaving nothing else behind.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+use serde::{Deserialize, Serialize};
+use tributary_convert::arrow_schema::column_names;
+use tributary_flow::{LoadSummary, PartitionTotals};
+use tributary_model::{Error, ErrorKind, Result, TableSchema};
+
+use super::state::Receipt;
+use super::{Existing, Inner, Places, StateFiles, rewrite};
+use crate::delta::table;
+use crate::format::Format;
+use crate::location::Location;
+use crate::parquet_file::DataFile;
+
+const MANIFEST: &str = "_manifest.json";
+
+/// What a directory or prefix of plain files holds. Readers of an object store, where files cannot
+/// be renamed, take the files that it names and no others.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Manifest {
+    /// The load that wrote the files.
+    pub(super) load: String,
+    format: String,
+    documents: u64,
+    /// Names of the columns, for formats that have them.
+    columns: Vec<String>,
+    pub(super) files: Vec<ManifestFile>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct ManifestFile {
+    name: String,
+    size: u64,
+    rows: u64,
+}
+
+impl Manifest {
+    pub(super) async fn read(table: &Location) -> Result<Option<Self>> {
+        let Some(bytes) = table.child(MANIFEST).read().await? else {
+            return Ok(None);
+        };
+        serde_json::from_slice(&bytes).map(Some).map_err(|error| {
+            Error::new(
+                ErrorKind::InvalidData,
+                "the manifest of the files cannot be read",
+            )
+            .on("target", table)
+            .because(error)
+            .remedy(
+                "the directory may belong to another program: choose another target, or remove it",
+            )
+        })
+    }
+
+    async fn write(&self, table: &Location) -> Result<()> {
+        // Plain structs with text keys always are JSON.
+        table
+            .child(MANIFEST)
+            .write(serde_json::to_vec_pretty(self).unwrap_or_default())
+            .await
+    }
+}
+
+/// Makes the load visible.
+pub(super) async fn commit(inner: &Arc<Inner>, existing: &Existing) -> Result<LoadSummary> {
+    let (receipts, schema) = {
+        let progress = inner.progress();
+        let mut receipts: Vec<Receipt> = progress.receipts.values().cloned().collect();
+        receipts.sort_by_key(|receipt| receipt.partition);
+        (receipts, progress.schema.clone())
+    };
+    // Joined anew in the order of the partitions, so that the order of columns does not depend on
+    // which was read first.
+    let joined = receipts
+        .iter()
+        .fold(TableSchema::default(), |joined, r| joined.join(&r.schema));
+    let schema = joined.join(&schema).settled();
+    let written: Vec<DataFile> = receipts
+        .iter()
+        .flat_map(|r| r.files.iter().cloned())
+        .collect();
+    let (files, rewritten_bytes) = {
+        let (inner, schema) = (Arc::clone(inner), schema.clone());
+        tokio::task::spawn_blocking(move || finish_files(&inner, written, &schema))
+            .await
+            .map_err(|panic| {
+                Error::new(ErrorKind::Internal, "a rewriting thread ended abnormally")
+                    .because(panic)
+            })??
+    };
+    let places = &inner.places;
+    match inner.format {
+        Format::Delta => {
+            let old = if let Existing::Table(table) = existing {
+                Some(table.as_ref())
+            } else {
+                None
+            };
+            table::commit(&places.table, old, &schema, &files, &inner.plan.load).await?;
+        }
+        _ => publish_files(inner, existing, &schema, &files, &receipts).await?,
+    }
+    let file_bytes = files.iter().map(|file| file.size).sum();
+    let totals = totals(&receipts);
+    sweep(&places.table, &inner.plan.load, &files).await?;
+    StateFiles::new(&places.table).remove().await?;
+    Ok(LoadSummary {
+        totals,
+        table: places.table.to_string(),
+        files: files.len() as u64,
+        file_bytes,
+        rewritten_bytes,
+    })
+}
+
+fn finish_files(
+    inner: &Inner,
+    written: Vec<DataFile>,
+    schema: &TableSchema,
+) -> Result<(Vec<DataFile>, u64)> {
+    match inner.format {
+        Format::Jsonl(_) => Ok((written, 0)),
+        Format::Delta | Format::Parquet => rewrite::unify(inner, written, schema),
+        Format::Csv | Format::Avro => Ok((rewrite::convert(inner, &written, schema)?, 0)),
+    }
+}
+
+async fn publish_files(
+    inner: &Inner,
+    existing: &Existing,
+    schema: &TableSchema,
+    files: &[DataFile],
+    receipts: &[Receipt],
+) -> Result<()> {
+    let places = &inner.places;
+    let columns = if matches!(inner.format, Format::Jsonl(_)) {
+        Vec::new()
+    } else {
+        column_names(&schema.columns, true)
+    };
+    let manifest = Manifest {
+        load: inner.plan.load.clone(),
+        format: inner.format.name().to_owned(),
+        documents: totals(receipts).documents,
+        columns,
+        files: files
+            .iter()
+            .map(|f| ManifestFile {
+                name: f.name.clone(),
+                size: f.size,
+                rows: f.rows,
+            })
+            .collect(),
+    };
+    let (Some(from), Some(to)) = (places.data.directory(), places.table.directory()) else {
+        manifest.write(&places.table).await?;
+        if let Existing::Files(old) = existing {
+            remove_replaced(&places.table, old.as_ref(), files).await?;
+        }
+        return Ok(());
+    };
+    sweep(&places.data, &inner.plan.load, files).await?;
+    manifest.write(&places.data).await?;
+    let failed = |error: std::io::Error| {
+        Error::new(ErrorKind::Storage, "cannot put the files into their place")
+            .on("target", &places.table)
+            .because(error)
+    };
+    if to.exists() {
+        renameat_with(CWD, &from, CWD, &to, RenameFlags::EXCHANGE).map_err(|e| failed(e.into()))?;
+        places.data.remove_all().await
+    } else {
+        std::fs::rename(&from, &to).map_err(failed)
+    }
+}
+
+/// Removes the files that a load replaced in an object store.
+async fn remove_replaced(
+    table: &Location,
+    old: Option<&Manifest>,
+    files: &[DataFile],
+) -> Result<()> {
+    let keep: HashSet<&str> = files.iter().map(|f| f.name.as_str()).collect();
+    let Some(old) = old else { return Ok(()) };
+    for file in old
+        .files
+        .iter()
+        .filter(|file| !keep.contains(file.name.as_str()))
+    {
+        table.remove(table.child(&file.name).path()).await?;
+    }
+    Ok(())
+}
+
+/// Removes the files of the load `id` that are not among `keep`: those of attempts that failed or
+/// were killed, and those that were written again.
+pub(super) async fn sweep(
+    data: &Location,
+    id: &str,
+    keep: impl IntoIterator<Item = &DataFile>,
+) -> Result<()> {
+    let keep: HashSet<&str> = keep.into_iter().map(|file| file.name.as_str()).collect();
+    let is_left = |name: &str| name.contains(id) && !keep.contains(name);
+    if let Some(directory) = data.directory() {
+        // Listed as it is: an object store hides the parts of unfinished files.
+        let failed = |error: std::io::Error| {
+            Error::new(
+                ErrorKind::Storage,
+                "cannot remove what an unfinished copy left",
+            )
+            .on("target", data)
+            .because(error)
+        };
+        let mut entries = match tokio::fs::read_dir(&directory).await {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(failed(error)),
+        };
+        while let Some(entry) = entries.next_entry().await.map_err(failed)? {
+            if is_left(&entry.file_name().to_string_lossy()) {
+                tokio::fs::remove_file(entry.path()).await.map_err(failed)?;
+            }
+        }
+        return Ok(());
+    }
+    for object in data.list().await? {
+        if object.location.filename().is_some_and(is_left) {
+            data.remove(&object.location).await?;
+        }
+    }
+    Ok(())
+}
+
+/// The summary of a load that was committed by a process that then ended, after cleaning up what
+/// that process left.
+pub(super) async fn finish_summary<'a>(
+    places: &Places,
+    format: Format,
+    id: &str,
+    receipts: impl Iterator<Item = &'a Receipt> + Clone,
+) -> Result<LoadSummary> {
+    if format != Format::Delta
+        && let Some(manifest) = Manifest::read(&places.table).await?
+    {
+        let keep: Vec<DataFile> = manifest.files.into_iter().map(DataFile::from).collect();
+        sweep(&places.table, id, &keep).await?;
+    } else if let Some(table) = table::open(&places.table).await? {
+        let keep = table::file_names(&table, &places.table).await?;
+        sweep(&places.table, id, &keep).await?;
+    }
+    Ok(summary(places, receipts))
+}
+
+impl From<ManifestFile> for DataFile {
+    fn from(file: ManifestFile) -> Self {
+        Self {
+            name: file.name,
+            size: file.size,
+            rows: file.rows,
+            schema: TableSchema::default(),
+            stats: None,
+        }
+    }
+}
+
+/// The summary of a load by what its partitions recorded.
+pub(super) fn summary<'a>(
+    places: &Places,
+    receipts: impl Iterator<Item = &'a Receipt> + Clone,
+) -> LoadSummary {
+    let files = receipts.clone().flat_map(|r| &r.files);
+    LoadSummary {
+        totals: totals(receipts.clone()),
+        table: places.table.to_string(),
+        files: files.clone().count() as u64,
+        file_bytes: files.map(|file| file.size).sum(),
+        rewritten_bytes: 0,
+    }
+}
+
+fn totals<'a>(receipts: impl IntoIterator<Item = &'a Receipt>) -> PartitionTotals {
+    receipts
+        .into_iter()
+        .fold(PartitionTotals::default(), |mut sum, receipt| {
+            sum += receipt.totals;
+            sum
+        })
+}

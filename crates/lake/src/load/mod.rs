@@ -1,0 +1,323 @@
+//! Loading collections into tables and files.
+//!
+//! While a load runs, its files carry its id in their names and no reader knows of them; what is
+//! finished stands in small state files beside them ([`state`]). The end makes all of it visible
+//! in one step ([`commit`]).
+
+mod commit;
+mod part;
+mod rewrite;
+mod state;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use deltalake::DeltaTable;
+use tributary_flow::{
+    CollectionInfo, Load, LoadSink, LoadSummary, Opened, Partition, PartitionTotals,
+    PartitionWriter,
+};
+use tributary_model::{Error, ErrorKind, Result, TableSchema};
+
+use crate::delta::table;
+use crate::format::Format;
+use crate::location::Location;
+use commit::Manifest;
+use part::{JsonlPart, ParquetPart};
+use state::{Fingerprint, Lock, Plan, Receipt, StateFiles};
+
+/// How loads are written.
+#[derive(Debug, Clone)]
+pub struct SinkOptions {
+    /// The format of the files.
+    pub format: Format,
+    /// Replace what is there.
+    pub overwrite: bool,
+}
+
+/// A lake that loads are written into.
+#[derive(Debug, Clone)]
+pub struct FileSink {
+    lake: Location,
+    options: SinkOptions,
+}
+
+impl FileSink {
+    /// A sink that writes below `lake`.
+    #[must_use]
+    pub fn new(lake: Location, options: SinkOptions) -> Self {
+        Self { lake, options }
+    }
+}
+
+/// Where the parts of one load are.
+#[derive(Debug, Clone)]
+struct Places {
+    /// The table or the files, once they are visible.
+    table: Location,
+    /// The files while the load runs.
+    data: Location,
+    state: StateFiles,
+}
+
+impl Places {
+    fn new(lake: &Location, collection: &CollectionInfo, format: Format) -> Self {
+        let database = lake.child(&collection.namespace.database);
+        let table = database.child(&collection.namespace.collection);
+        // A directory of plain files is written under another name and then renamed as a whole.
+        let data = if format != Format::Delta && table.is_local() {
+            database.child(&format!(".{}.loading", collection.namespace.collection))
+        } else {
+            table.clone()
+        };
+        let state = StateFiles::new(&data);
+        Self { table, data, state }
+    }
+}
+
+/// What the target holds already.
+enum Existing {
+    Nothing,
+    Table(Box<DeltaTable>),
+    Files(Option<Manifest>),
+}
+
+impl Existing {
+    async fn find(places: &Places, format: Format) -> Result<Self> {
+        if let Some(table) = table::open(&places.table).await? {
+            return Ok(Self::Table(Box::new(table)));
+        }
+        if let Some(manifest) = Manifest::read(&places.table).await? {
+            return Ok(Self::Files(Some(manifest)));
+        }
+        if format == Format::Delta {
+            return Ok(Self::Nothing);
+        }
+        let state = places.state.directory().path().clone();
+        let other = places
+            .table
+            .list()
+            .await?
+            .into_iter()
+            .any(|object| !object.location.prefix_matches(&state));
+        // Files of the load itself stand in the same place in an object store.
+        let own =
+            places.state.read_plan().await?.is_some() && places.data.path() == places.table.path();
+        Ok(if other && !own {
+            Self::Files(None)
+        } else {
+            Self::Nothing
+        })
+    }
+
+    /// Whether it is the result of the load `id`.
+    async fn is_load(&self, id: &str, places: &Places) -> Result<bool> {
+        match self {
+            Self::Nothing | Self::Files(None) => Ok(false),
+            Self::Table(delta) => table::holds(delta, id, &places.table).await,
+            Self::Files(Some(manifest)) => Ok(manifest.load == id),
+        }
+    }
+}
+
+#[async_trait]
+impl LoadSink for FileSink {
+    async fn open(&self, source: &str, collection: &CollectionInfo) -> Result<Opened> {
+        let format = self.options.format;
+        let places = Places::new(&self.lake, collection, format);
+        let lock = places.state.lock()?;
+        let fingerprint = Fingerprint {
+            source: source.to_owned(),
+            namespace: collection.namespace.to_string(),
+            uuid: collection.uuid.clone(),
+            format: format.name().to_owned(),
+        };
+        if format != Format::Delta && places.table.is_local() {
+            // A load that became visible just before its process ended took its state with it.
+            let moved = StateFiles::new(&places.table);
+            if let Some(plan) = moved.read_plan().await? {
+                let receipts = moved.read_receipts().await?;
+                moved.remove().await?;
+                places.data.remove_all().await?;
+                if plan.fingerprint == fingerprint {
+                    return Ok(Opened::Complete(commit::summary(
+                        &places,
+                        receipts.values(),
+                    )));
+                }
+            }
+        }
+        let existing = Existing::find(&places, format).await?;
+        if let Some(plan) = places.state.read_plan().await? {
+            let visible = existing.is_load(&plan.load, &places).await?;
+            if plan.fingerprint == fingerprint {
+                let receipts = places.state.read_receipts().await?;
+                if visible {
+                    let summary =
+                        commit::finish_summary(&places, format, &plan.load, receipts.values())
+                            .await?;
+                    places.state.remove().await?;
+                    return Ok(Opened::Complete(summary));
+                }
+                commit::sweep(
+                    &places.data,
+                    &plan.load,
+                    receipts.values().flat_map(|r| &r.files),
+                )
+                .await?;
+                let partitions = plan.partitions.clone();
+                let load = self.load(places, plan, receipts, existing, lock);
+                return Ok(Opened::Resumed(Box::new(load), partitions));
+            }
+            if !visible && !self.options.overwrite {
+                return Err(Error::new(ErrorKind::AlreadyExists, "an unfinished copy with other arguments is here")
+                    .on("target", &places.table)
+                    .on("arguments", format!("{} {}", plan.fingerprint.source, plan.fingerprint.format))
+                    .remedy("repeat it with the same arguments to finish it, or give --overwrite to discard it"));
+            }
+            if !visible {
+                commit::sweep(&places.data, &plan.load, std::iter::empty()).await?;
+            }
+            places.state.remove().await?;
+        }
+        if !matches!(existing, Existing::Nothing) && !self.options.overwrite {
+            return Err(Error::new(
+                ErrorKind::AlreadyExists,
+                "the target already holds a table or files",
+            )
+            .on("target", &places.table)
+            .remedy("give --overwrite to replace it, or choose another target"));
+        }
+        if format == Format::Delta && matches!(existing, Existing::Files(_)) {
+            return Err(Error::new(
+                ErrorKind::AlreadyExists,
+                "the target holds plain files, not a Delta table",
+            )
+            .on("target", &places.table)
+            .remedy("remove them, or choose another target"));
+        }
+        if format != Format::Delta && matches!(existing, Existing::Table(_)) {
+            return Err(Error::new(
+                ErrorKind::AlreadyExists,
+                "the target is a Delta table, not plain files",
+            )
+            .on("target", &places.table)
+            .remedy("choose another target for files of this format"));
+        }
+        let load = uuid::Uuid::now_v7().simple().to_string();
+        let plan = Plan {
+            load,
+            fingerprint,
+            partitions: Vec::new(),
+        };
+        Ok(Opened::Fresh(Box::new(self.load(
+            places,
+            plan,
+            HashMap::new(),
+            existing,
+            lock,
+        ))))
+    }
+}
+
+impl FileSink {
+    fn load(
+        &self,
+        places: Places,
+        plan: Plan,
+        receipts: HashMap<u32, Receipt>,
+        existing: Existing,
+        lock: Option<Lock>,
+    ) -> LakeLoad {
+        let schema = receipts
+            .values()
+            .fold(TableSchema::default(), |schema, r| schema.join(&r.schema));
+        let progress = Progress {
+            receipts,
+            schema,
+            version: 0,
+        };
+        let inner = Inner {
+            places,
+            format: self.options.format,
+            plan,
+            progress: Mutex::new(progress),
+        };
+        LakeLoad {
+            inner: Arc::new(inner),
+            existing,
+            _lock: lock,
+        }
+    }
+}
+
+/// One load, as its commit sees it.
+struct LakeLoad {
+    inner: Arc<Inner>,
+    existing: Existing,
+    /// Keeps other processes from loading into the same place.
+    _lock: Option<Lock>,
+}
+
+/// One load, as its writers share it.
+struct Inner {
+    places: Places,
+    format: Format,
+    plan: Plan,
+    progress: Mutex<Progress>,
+}
+
+struct Progress {
+    receipts: HashMap<u32, Receipt>,
+    /// What all writers together know of the collection, so that one need not learn by itself what
+    /// another has found: files then differ less, and fewer are written again.
+    schema: TableSchema,
+    /// Counts the changes of `schema`.
+    version: u64,
+}
+
+impl Inner {
+    fn progress(&self) -> MutexGuard<'_, Progress> {
+        // Nothing that can panic runs while it is held.
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn record(&self, receipt: Receipt) {
+        let mut progress = self.progress();
+        progress.schema = progress.schema.join(&receipt.schema);
+        progress.version += 1;
+        progress.receipts.insert(receipt.partition, receipt);
+    }
+}
+
+#[async_trait]
+impl Load for LakeLoad {
+    async fn plan(&self, partitions: &[Partition]) -> Result<()> {
+        let plan = Plan {
+            partitions: partitions.to_vec(),
+            ..self.inner.plan.clone()
+        };
+        self.inner.places.state.write_plan(&plan).await
+    }
+
+    fn finished(&self, partition: &Partition) -> Option<PartitionTotals> {
+        self.inner
+            .progress()
+            .receipts
+            .get(&partition.index)
+            .map(|receipt| receipt.totals)
+    }
+
+    async fn writer(&self, partition: &Partition) -> Result<Box<dyn PartitionWriter>> {
+        let inner = Arc::clone(&self.inner);
+        Ok(match inner.format {
+            Format::Jsonl(mode) => Box::new(JsonlPart::new(inner, partition, mode)),
+            _ => Box::new(ParquetPart::new(inner, partition)),
+        })
+    }
+
+    async fn commit(&self) -> Result<LoadSummary> {
+        commit::commit(&self.inner, &self.existing).await
+    }
+}

@@ -1,0 +1,116 @@
+//! The driver's errors as the one error of Tributary, each with its remedy.
+
+use mongodb::error::{Error as DriverError, ErrorKind as DriverKind};
+use tributary_model::{Error, ErrorKind};
+
+// Server error codes, from the server's `error_codes.yml`.
+const UNAUTHORIZED: i32 = 13;
+const AUTHENTICATION_FAILED: i32 = 18;
+const NAMESPACE_NOT_FOUND: i32 = 26;
+const CURSOR_NOT_FOUND: i32 = 43;
+const CAPPED_POSITION_LOST: i32 = 136;
+const ATLAS_ERROR: i32 = 8000;
+/// Codes after which the same request may succeed on another try.
+const TRANSIENT: &[i32] = &[
+    6,     // HostUnreachable
+    7,     // HostNotFound
+    50,    // MaxTimeMSExpired
+    89,    // NetworkTimeout
+    91,    // ShutdownInProgress
+    112,   // WriteConflict
+    133,   // FailedToSatisfyReadPreference
+    134,   // ReadConcernMajorityNotAvailableYet
+    175,   // QueryPlanKilled
+    189,   // PrimarySteppedDown
+    202,   // NetworkInterfaceExceededTimeLimit
+    237,   // CursorKilled
+    262,   // ExceededTimeLimit
+    365,   // TemporarilyUnavailable
+    9001,  // SocketException
+    10107, // NotWritablePrimary
+    11600, // InterruptedAtShutdown
+    11602, // InterruptedDueToReplStateChange
+    13388, // StaleConfig
+    13435, // NotPrimaryNoSecondaryOk
+    13436, // NotPrimaryOrSecondary
+    CURSOR_NOT_FOUND,
+    CAPPED_POSITION_LOST,
+];
+
+/// The error of something that was being done on `server`.
+pub(crate) fn failed(what: &str, server: &str, error: &DriverError) -> Error {
+    let (kind, remedy) = classify(error);
+    let mut told = Error::new(kind, what)
+        .on("server", server)
+        .because(text(error));
+    if let Some(remedy) = remedy {
+        told = told.remedy(remedy);
+    }
+    told
+}
+
+fn classify(error: &DriverError) -> (ErrorKind, Option<&'static str>) {
+    const CREDENTIALS: &str = "check user name and password, and the authSource option: the user may be defined in \
+                               another database than the one in the address (often `?authSource=admin`)";
+    match error.kind.as_ref() {
+        DriverKind::Authentication { .. } => (ErrorKind::Unauthenticated, Some(CREDENTIALS)),
+        DriverKind::InvalidArgument { .. } => (ErrorKind::Usage, None),
+        DriverKind::DnsResolve { .. } => (
+            ErrorKind::Unreachable,
+            Some("check the host name in the address, and that it can be resolved here"),
+        ),
+        DriverKind::ServerSelection { .. } => (
+            ErrorKind::Unreachable,
+            Some(
+                "check the host and port in the address, that the server is up, and whether it wants TLS (`?tls=true`)",
+            ),
+        ),
+        DriverKind::InvalidTlsConfig { .. } => (
+            ErrorKind::Usage,
+            Some("check the tls options of the address"),
+        ),
+        DriverKind::Io(_) | DriverKind::ConnectionPoolCleared { .. } => {
+            (ErrorKind::Unreachable, None)
+        }
+        DriverKind::Command(command) => match command.code {
+            UNAUTHORIZED => (
+                ErrorKind::Forbidden,
+                Some(
+                    "grant the user the `read` role on the database, or `readAnyDatabase` for a whole deployment",
+                ),
+            ),
+            AUTHENTICATION_FAILED => (ErrorKind::Unauthenticated, Some(CREDENTIALS)),
+            ATLAS_ERROR if command.message.contains("auth") => {
+                (ErrorKind::Unauthenticated, Some(CREDENTIALS))
+            }
+            NAMESPACE_NOT_FOUND => (ErrorKind::NotFound, None),
+            code if TRANSIENT.contains(&code) => (ErrorKind::Unavailable, None),
+            _ => (ErrorKind::InvalidData, None),
+        },
+        DriverKind::InvalidResponse { .. } | DriverKind::Bson(_) => (ErrorKind::InvalidData, None),
+        _ if error.contains_label("RetryableError") => (ErrorKind::Unavailable, None),
+        _ => (ErrorKind::InvalidData, None),
+    }
+}
+
+/// The text of an error without the driver's dump of its own structures.
+fn text(error: &DriverError) -> String {
+    match error.kind.as_ref() {
+        DriverKind::Command(command) => {
+            format!(
+                "{} ({}, code {})",
+                command.message, command.code_name, command.code
+            )
+        }
+        kind => {
+            let mut text = kind.to_string();
+            if let Some(cause) = std::error::Error::source(error) {
+                let cause = cause.to_string();
+                if !text.contains(&cause) {
+                    text = format!("{text}: {cause}");
+                }
+            }
+            text
+        }
+    }
+}

@@ -1,0 +1,270 @@
+//! What there is to know of a deployment before data is moved.
+
+use std::time::{Duration, SystemTime};
+
+use mongodb::bson::{Bson, Document, doc};
+use serde::Serialize;
+use tributary_flow::{CollectionInfo, SnapshotSource};
+use tributary_model::Result;
+
+use crate::snapshot::MongoSource;
+
+/// A clock this far from ours is told: positions and lags are compared across both.
+const CLOCK_SKEW: Duration = Duration::from_secs(5);
+/// Less oplog than this does not outlast a weekend's stop or a long first load.
+const SHORT_OPLOG: Duration = Duration::from_secs(24 * 3600);
+
+/// How much history the oplog holds.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct OplogWindow {
+    /// Hours from its first entry to its last.
+    pub hours: f64,
+    /// Bytes it may take.
+    pub max_bytes: u64,
+}
+
+/// Something that is not as it should be, and what to do about it.
+#[derive(Debug, Clone, Serialize)]
+pub struct Finding {
+    /// Whether it prevents a copy, or is a warning only.
+    pub fatal: bool,
+    /// What was found.
+    pub what: String,
+    /// What to do.
+    pub remedy: String,
+}
+
+/// A deployment as it answers.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DeploymentReport {
+    /// Host names and ports.
+    pub server: String,
+    /// The version of the server that answered.
+    pub version: String,
+    /// `standalone`, `replica set NAME of N members` or `sharded cluster`.
+    pub topology: String,
+    /// Who the connection is authenticated as, if anybody.
+    pub users: Vec<String>,
+    /// None where there is no oplog, or it may not be read.
+    pub oplog: Option<OplogWindow>,
+    /// How far the server's clock is ahead of this machine's, in seconds.
+    pub clock_skew_seconds: f64,
+    /// The collections that would be copied.
+    pub collections: Vec<CollectionInfo>,
+    /// What is not as it should be.
+    pub findings: Vec<Finding>,
+}
+
+impl MongoSource {
+    /// Connects to the deployment and looks at it.
+    ///
+    /// # Errors
+    /// It cannot be reached, or the credentials are not accepted. What is merely missing is a
+    /// finding of the report.
+    pub async fn inspect(&self) -> Result<DeploymentReport> {
+        let connection = &self.connection;
+        let admin = connection.client.database("admin");
+        let run = |command: Document| {
+            let admin = admin.clone();
+            async move {
+                admin
+                    .run_command(command)
+                    .selection_criteria(connection.read_from.clone())
+                    .await
+            }
+        };
+        let cannot = |error| connection.failed("cannot connect", &error);
+        let asked = SystemTime::now();
+        let hello = run(doc! { "hello": 1 }).await.map_err(cannot)?;
+        let answered = SystemTime::now();
+        // `hello` needs no credentials; this does.
+        let status = run(doc! { "connectionStatus": 1, "showPrivileges": false })
+            .await
+            .map_err(cannot)?;
+        let build = run(doc! { "buildInfo": 1 }).await.map_err(cannot)?;
+
+        let mut findings = Vec::new();
+        let topology = topology(&hello, &mut findings);
+        let clock_skew_seconds = clock_skew(&hello, asked, answered);
+        if clock_skew_seconds.abs() > CLOCK_SKEW.as_secs_f64() {
+            findings.push(Finding {
+                fatal: false,
+                what: format!(
+                    "the server's clock is {clock_skew_seconds:+.1} s from this machine's"
+                ),
+                remedy: "synchronise both with NTP: lags are computed from both clocks".to_owned(),
+            });
+        }
+        let users = users(&status);
+        let oplog = if hello.contains_key("setName") {
+            self.oplog(&mut findings).await
+        } else {
+            None
+        };
+        let collections = match self.collections().await {
+            Ok(collections) => collections,
+            Err(error) => {
+                findings.push(Finding {
+                    fatal: true,
+                    what: error.to_string(),
+                    remedy: "grant the user the `read` role on the database, or correct the name"
+                        .to_owned(),
+                });
+                Vec::new()
+            }
+        };
+        for collection in &collections {
+            let read = self
+                .collection(&collection.namespace)
+                .find_one(Document::new())
+                .selection_criteria(connection.read_from.clone())
+                .await;
+            if let Err(error) = read {
+                let told = connection.failed("the collection cannot be read", &error);
+                findings.push(Finding {
+                    fatal: true,
+                    what: told.on("namespace", &collection.namespace).to_string(),
+                    remedy:
+                        "grant the privilege `find` on it: the role `read` on its database has it"
+                            .to_owned(),
+                });
+            }
+        }
+        Ok(DeploymentReport {
+            server: connection.server.clone(),
+            version: build.get_str("version").unwrap_or("unknown").to_owned(),
+            topology,
+            users,
+            oplog,
+            clock_skew_seconds,
+            collections,
+            findings,
+        })
+    }
+
+    async fn oplog(&self, findings: &mut Vec<Finding>) -> Option<OplogWindow> {
+        let criteria = &self.connection.read_from;
+        let local = self.connection.client.database("local");
+        let entries = local.collection::<Document>("oplog.rs");
+        let end = |direction: i32| {
+            let find = entries
+                .find_one(doc! {})
+                .sort(doc! { "$natural": direction })
+                .projection(doc! { "ts": 1 });
+            find.selection_criteria(criteria.clone())
+        };
+        let seconds = |entry: Option<Document>| {
+            entry
+                .and_then(|e| e.get_timestamp("ts").ok())
+                .map(|ts| ts.time)
+        };
+        let (first, last) = match (end(1).await, end(-1).await) {
+            (Ok(first), Ok(last)) => (seconds(first)?, seconds(last)?),
+            (Err(error), _) | (_, Err(error)) => {
+                findings.push(Finding {
+                    fatal: false,
+                    what: format!(
+                        "the oplog cannot be read, so its window is not known: {}",
+                        error.kind
+                    ),
+                    remedy: "grant the role `read` on the database `local`, if it is to be watched"
+                        .to_owned(),
+                });
+                return None;
+            }
+        };
+        let window = Duration::from_secs(u64::from(last.saturating_sub(first)));
+        let stats = local
+            .run_command(doc! { "collStats": "oplog.rs" })
+            .selection_criteria(criteria.clone())
+            .await
+            .ok();
+        let max_bytes =
+            stats
+                .as_ref()
+                .and_then(|s| s.get("maxSize"))
+                .map_or(0, |value| match value {
+                    Bson::Int32(n) => u64::try_from(*n).unwrap_or(0),
+                    Bson::Int64(n) => u64::try_from(*n).unwrap_or(0),
+                    Bson::Double(n) => *n as u64,
+                    _ => 0,
+                });
+        let used = stats
+            .as_ref()
+            .and_then(|s| s.get("size"))
+            .and_then(|v| v.as_i64().or(v.as_i32().map(i64::from)));
+        // A young oplog that is far from full is short because it is young.
+        let full = used
+            .and_then(|used| u64::try_from(used).ok())
+            .is_some_and(|used| used >= max_bytes / 10 * 9);
+        if window < SHORT_OPLOG && full {
+            findings.push(Finding {
+                fatal: false,
+                what: format!("the oplog reaches back {:.1} hours only", window.as_secs_f64() / 3600.0),
+                remedy: "enlarge it (replSetResizeOplog) or set minRetentionHours: following changes must not stop for longer than it reaches back".to_owned(),
+            });
+        }
+        Some(OplogWindow {
+            hours: window.as_secs_f64() / 3600.0,
+            max_bytes,
+        })
+    }
+}
+
+fn topology(hello: &Document, findings: &mut Vec<Finding>) -> String {
+    if let Ok(name) = hello.get_str("setName") {
+        let members = ["hosts", "passives", "arbiters"]
+            .iter()
+            .filter_map(|key| hello.get_array(key).ok())
+            .map(Vec::len)
+            .sum::<usize>();
+        let plural = if members == 1 { "member" } else { "members" };
+        return format!("replica set {name} of {members} {plural}");
+    }
+    if hello.get_str("msg").ok() == Some("isdbgrid") {
+        return "sharded cluster".to_owned();
+    }
+    findings.push(Finding {
+        fatal: false,
+        what: "the server is a standalone: it can be copied, but its changes cannot be followed"
+            .to_owned(),
+        remedy:
+            "make it a replica set of one member: start mongod with --replSet and run rs.initiate()"
+                .to_owned(),
+    });
+    "standalone".to_owned()
+}
+
+fn clock_skew(hello: &Document, asked: SystemTime, answered: SystemTime) -> f64 {
+    let Ok(theirs) = hello.get_datetime("localTime") else {
+        return 0.0;
+    };
+    let since_epoch = |time: SystemTime| {
+        time.duration_since(SystemTime::UNIX_EPOCH)
+            .map_or(0.0, |since| since.as_secs_f64())
+    };
+    let ours = f64::midpoint(since_epoch(asked), since_epoch(answered));
+    // Connecting is part of the wait: within it, no skew can be told.
+    let uncertainty = (since_epoch(answered) - since_epoch(asked)) / 2.0;
+    let skew = theirs.timestamp_millis() as f64 / 1000.0 - ours;
+    if skew.abs() <= uncertainty { 0.0 } else { skew }
+}
+
+fn users(status: &Document) -> Vec<String> {
+    let info = status.get_document("authInfo").ok();
+    let users = info.and_then(|info| info.get_array("authenticatedUsers").ok());
+    users
+        .into_iter()
+        .flatten()
+        .filter_map(Bson::as_document)
+        .filter_map(|user| {
+            Some(format!(
+                "{}@{}",
+                user.get_str("user").ok()?,
+                user.get_str("db").ok()?
+            ))
+        })
+        .collect()
+}

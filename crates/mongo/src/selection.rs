@@ -1,0 +1,132 @@
+//! Which collections, documents and fields are read.
+
+use mongodb::bson::{Bson, Document, doc};
+use tributary_model::{Error, ErrorKind, Result};
+
+/// What the user asked for, as text.
+#[derive(Debug, Clone, Default)]
+pub struct SelectionOptions {
+    /// Names of collections; `*`, `?` and `[…]` match as in a shell. None: all.
+    pub collections: Vec<String>,
+    /// A query in Extended JSON.
+    pub filter: Option<String>,
+    /// Paths of fields. None: all.
+    pub fields: Vec<String>,
+}
+
+/// The same, checked.
+#[derive(Debug, Clone)]
+pub struct Selection {
+    collections: Vec<glob::Pattern>,
+    pub(crate) filter: Document,
+    pub(crate) projection: Option<Document>,
+    /// The options as they were, to recognise an interrupted load by.
+    text: String,
+}
+
+impl Selection {
+    /// Checks the options.
+    ///
+    /// # Errors
+    /// A pattern, the filter or a path is malformed.
+    pub fn new(options: &SelectionOptions) -> Result<Self> {
+        let collections = options
+            .collections
+            .iter()
+            .map(|name| {
+                glob::Pattern::new(name).map_err(|error| {
+                    Error::new(ErrorKind::Usage, "malformed pattern")
+                        .on("--collection", name)
+                        .because(error)
+                        .remedy(
+                            "`*` matches any characters and `?` one; put a literal `[` as `[[]`",
+                        )
+                })
+            })
+            .collect::<Result<_>>()?;
+        let filter = options
+            .filter
+            .as_deref()
+            .map(parse_filter)
+            .transpose()?
+            .unwrap_or_default();
+        let projection = parse_fields(&options.fields)?;
+        let mut fields = options.fields.clone();
+        fields.sort();
+        let text = format!("filter={filter} fields={}", fields.join(","));
+        Ok(Self {
+            collections,
+            filter,
+            projection,
+            text,
+        })
+    }
+
+    pub(crate) fn includes(&self, collection: &str) -> bool {
+        self.collections.is_empty()
+            || self
+                .collections
+                .iter()
+                .any(|pattern| pattern.matches(collection))
+    }
+
+    /// The names asked for that are no patterns.
+    pub(crate) fn exact_names(&self) -> impl Iterator<Item = &str> {
+        self.collections
+            .iter()
+            .map(glob::Pattern::as_str)
+            .filter(|name| !name.contains(['*', '?', '[']))
+    }
+
+    pub(crate) fn describe(&self) -> &str {
+        &self.text
+    }
+}
+
+fn parse_filter(text: &str) -> Result<Document> {
+    let malformed = |why: String| {
+        Error::new(ErrorKind::Usage, "malformed filter")
+            .on("--filter", text)
+            .because(why)
+            .remedy(r#"write a query as Extended JSON, such as '{"status":"active","at":{"$gte":{"$date":"2024-01-01T00:00:00Z"}}}'"#)
+    };
+    let value: serde_json::Value =
+        serde_json::from_str(text).map_err(|error| malformed(error.to_string()))?;
+    match Bson::try_from(value).map_err(|error| malformed(error.to_string()))? {
+        Bson::Document(filter) => Ok(filter),
+        _ => Err(malformed("it is not a document".to_owned())),
+    }
+}
+
+fn parse_fields(fields: &[String]) -> Result<Option<Document>> {
+    if fields.is_empty() {
+        return Ok(None);
+    }
+    let mut projection = doc! {};
+    for field in fields {
+        if field.is_empty()
+            || field.starts_with('.')
+            || field.ends_with('.')
+            || field.starts_with('$')
+        {
+            return Err(Error::new(ErrorKind::Usage, "malformed field path")
+                .on("--fields", field)
+                .remedy("write paths such as `name` or `address.city`, with commas between them"));
+        }
+        let clash = fields.iter().find(|other| {
+            other.len() > field.len()
+                && other.starts_with(field.as_str())
+                && other.as_bytes()[field.len()] == b'.'
+        });
+        if let Some(inner) = clash {
+            return Err(Error::new(
+                ErrorKind::Usage,
+                format!("`{inner}` is already part of `{field}`"),
+            )
+            .on("--fields", fields.join(","))
+            .remedy("name one of the two"));
+        }
+        projection.insert(field.as_str(), 1);
+    }
+    Ok(Some(projection))
+}

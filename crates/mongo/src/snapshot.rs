@@ -1,0 +1,331 @@
+//! Reading collections as raw batches.
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::StreamExt;
+use mongodb::Collection;
+use mongodb::bson::{Bson, Document, RawDocumentBuf, doc};
+use mongodb::options::{Hint, ReadConcern};
+use mongodb::raw_batch_cursor::RawBatch;
+use mongodb::results::CollectionType;
+use tokio::sync::mpsc;
+use tributary_flow::{
+    Bookmark, CollectionInfo, CollectionKind, DocumentBatch, Partition, SnapshotSource,
+};
+use tributary_model::{Error, ErrorKind, Namespace, Result};
+
+use crate::connect::Connection;
+use crate::selection::Selection;
+
+/// How large the server is asked to make a batch. Larger ones read no faster and take memory in
+/// several places at once.
+const BATCH_BYTES: u64 = 4 << 20;
+/// The most documents in a batch: small ones are costly one by one, not by their bytes.
+const BATCH_DOCUMENTS: u64 = 20_000;
+/// The documents in a batch where their size is not known.
+const BATCH_UNKNOWN: u64 = 1_000;
+
+const NAMESPACE_NOT_FOUND: i32 = 26;
+const COMMAND_NOT_SUPPORTED_ON_VIEW: i32 = 166;
+
+/// The collections of a deployment that were selected.
+#[derive(Debug)]
+pub struct MongoSource {
+    pub(crate) connection: Connection,
+    pub(crate) selection: Selection,
+}
+
+impl MongoSource {
+    /// A source that reads what `selection` says.
+    #[must_use]
+    pub fn new(connection: Connection, selection: Selection) -> Self {
+        Self {
+            connection,
+            selection,
+        }
+    }
+
+    pub(crate) fn collection(&self, namespace: &Namespace) -> Collection<RawDocumentBuf> {
+        self.connection
+            .client
+            .database(&namespace.database)
+            .collection(&namespace.collection)
+    }
+
+    async fn databases(&self) -> Result<Vec<String>> {
+        if let Some(database) = self.connection.database() {
+            return Ok(vec![database.to_owned()]);
+        }
+        let names = self
+            .connection
+            .client
+            .list_database_names()
+            .await
+            .map_err(|error| self.connection.failed("cannot list the databases", &error))?;
+        Ok(names
+            .into_iter()
+            .filter(|name| !matches!(name.as_str(), "admin" | "config" | "local"))
+            .collect())
+    }
+
+    async fn describe(
+        &self,
+        database: &str,
+        listed: mongodb::results::CollectionSpecification,
+    ) -> Result<CollectionInfo> {
+        let namespace = Namespace::new(database, &listed.name);
+        let kind = match listed.collection_type {
+            CollectionType::View => CollectionKind::View,
+            CollectionType::Timeseries => CollectionKind::TimeSeries,
+            _ => CollectionKind::Collection,
+        };
+        let uuid = listed
+            .info
+            .uuid
+            .and_then(|uuid| uuid.to_uuid().ok())
+            .map(|uuid| uuid.to_string());
+        let (mut documents, mut bytes) = (None, None);
+        if kind == CollectionKind::Collection {
+            // Metadata alone: neither counts documents nor reads them.
+            (documents, bytes) = self.size(&namespace).await?;
+        }
+        Ok(CollectionInfo {
+            namespace,
+            kind,
+            uuid,
+            documents,
+            bytes,
+        })
+    }
+
+    async fn size(&self, namespace: &Namespace) -> Result<(Option<u64>, Option<u64>)> {
+        let failed = |error: mongodb::error::Error| {
+            self.connection
+                .failed("cannot read the collection's size", &error)
+                .on("namespace", namespace)
+        };
+        let cursor = self
+            .collection(namespace)
+            .aggregate([doc! { "$collStats": { "storageStats": {} } }])
+            .selection_criteria(self.connection.read_from.clone())
+            .with_type::<Document>()
+            .await;
+        let mut cursor = match cursor {
+            Ok(cursor) => cursor,
+            Err(error) => match error.kind.as_ref() {
+                mongodb::error::ErrorKind::Command(c)
+                    if matches!(c.code, NAMESPACE_NOT_FOUND | COMMAND_NOT_SUPPORTED_ON_VIEW) =>
+                {
+                    return Ok((None, None));
+                }
+                _ => return Err(failed(error)),
+            },
+        };
+        let (mut documents, mut bytes) = (0, 0);
+        // One document for each shard.
+        while let Some(stats) = cursor.next().await {
+            let stats = stats.map_err(failed)?;
+            let number = |key: &str| {
+                stats
+                    .get_document("storageStats")
+                    .ok()
+                    .and_then(|s| s.get(key))
+                    .map_or(0, |value| match value {
+                        Bson::Int32(n) => u64::try_from(*n).unwrap_or(0),
+                        Bson::Int64(n) => u64::try_from(*n).unwrap_or(0),
+                        Bson::Double(n) => *n as u64,
+                        _ => 0,
+                    })
+            };
+            documents += number("count");
+            bytes += number("size");
+        }
+        Ok((Some(documents), Some(bytes)))
+    }
+}
+
+#[async_trait]
+impl SnapshotSource for MongoSource {
+    fn address(&self) -> String {
+        format!(
+            "mongodb://{} {}",
+            self.connection.server(),
+            self.selection.describe()
+        )
+    }
+
+    async fn collections(&self) -> Result<Vec<CollectionInfo>> {
+        let mut found = Vec::new();
+        let mut listed_any = false;
+        for database in self.databases().await? {
+            let failed = |error| {
+                self.connection
+                    .failed("cannot list the collections", &error)
+                    .on("database", &database)
+            };
+            let mut listed = self
+                .connection
+                .client
+                .database(&database)
+                .list_collections()
+                .await
+                .map_err(failed)?;
+            while let Some(collection) = listed.next().await {
+                let collection = collection.map_err(failed)?;
+                listed_any = true;
+                if !collection.name.starts_with("system.")
+                    && self.selection.includes(&collection.name)
+                {
+                    found.push(self.describe(&database, collection).await?);
+                }
+            }
+        }
+        found.sort_by(|a, b| a.namespace.cmp(&b.namespace));
+        let not_found = |what: String| {
+            let mut error =
+                Error::new(ErrorKind::NotFound, what).on("server", &self.connection.server);
+            if let Some(database) = self.connection.database() {
+                error = error.on("database", database);
+            }
+            error
+        };
+        if !listed_any {
+            return Err(not_found("no such database, or it is empty".to_owned())
+                .remedy("check the database name in the address; names are case-sensitive"));
+        }
+        for name in self.selection.exact_names() {
+            if !found.iter().any(|c| c.namespace.collection == name) {
+                return Err(not_found("no such collection".to_owned())
+                    .on("collection", name)
+                    .remedy("check the name; names are case-sensitive"));
+            }
+        }
+        if found.is_empty() {
+            return Err(not_found("no collection matches".to_owned())
+                .remedy("check the --collection patterns"));
+        }
+        Ok(found)
+    }
+
+    async fn plan(&self, collection: &CollectionInfo, parallel: usize) -> Result<Vec<Partition>> {
+        self.cut(collection, parallel).await
+    }
+
+    async fn read(
+        &self,
+        collection: &CollectionInfo,
+        partition: &Partition,
+        from: Option<&Bookmark>,
+        out: mpsc::Sender<DocumentBatch>,
+    ) -> Result<()> {
+        let failed = |error| {
+            self.connection
+                .failed("cannot read the collection", &error)
+                .on("namespace", &collection.namespace)
+        };
+        let typed = self.collection(&collection.namespace);
+        let mut find = typed
+            .find(self.selection.filter.clone())
+            .batch_size(batch_documents(collection) as u32)
+            .read_concern(ReadConcern::majority())
+            .selection_criteria(self.connection.read_from.clone());
+        if let Some(projection) = &self.selection.projection {
+            find = find.projection(projection.clone());
+        }
+        let bounded = partition.lower.is_some() || partition.upper.is_some();
+        if bounded {
+            find = find.hint(Hint::Keys(doc! { "_id": 1 }));
+            let lower = from
+                .map(|bookmark| &bookmark.0)
+                .or(partition.lower.as_ref());
+            if let Some(lower) = lower {
+                find = find.min(doc! { "_id": parse_bound(lower)? });
+            }
+            if let Some(upper) = &partition.upper {
+                find = find.max(doc! { "_id": parse_bound(upper)? });
+            }
+        }
+        let mut cursor = find.batch().await.map_err(failed)?;
+        let mut passed = from.cloned();
+        while let Some(batch) = cursor.next().await {
+            let batch = batch.map_err(failed)?;
+            let mut batch = zero_copy(batch).map_err(failed)?;
+            if bounded {
+                // `min` includes its bound: the document read last comes again, unless it is gone.
+                if let Some(passed) = passed.take()
+                    && first_id(&batch)?.as_ref() == Some(&passed)
+                {
+                    batch.skip = 1;
+                }
+                batch.bookmark = last_id(&batch)?;
+            }
+            if out.send(batch).await.is_err() {
+                // Writing failed, and the writer tells why.
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+}
+
+fn batch_documents(collection: &CollectionInfo) -> u64 {
+    match (collection.bytes, collection.documents) {
+        (Some(bytes), Some(documents)) if documents > 0 => {
+            (BATCH_BYTES / (bytes / documents).max(1)).clamp(1, BATCH_DOCUMENTS)
+        }
+        _ => BATCH_UNKNOWN,
+    }
+}
+
+fn parse_bound(text: &str) -> Result<Bson> {
+    let malformed = || {
+        Error::new(
+            ErrorKind::InvalidData,
+            "a partition's bound is not Extended JSON",
+        )
+        .on("bound", text)
+    };
+    let value: serde_json::Value =
+        serde_json::from_str(text).map_err(|e| malformed().because(e))?;
+    Bson::try_from(value).map_err(|e| malformed().because(e))
+}
+
+/// The reply's buffer itself, narrowed to its array of documents.
+fn zero_copy(batch: RawBatch) -> Result<DocumentBatch, mongodb::error::Error> {
+    struct Reply(RawBatch);
+    impl AsRef<[u8]> for Reply {
+        fn as_ref(&self) -> &[u8] {
+            self.0.as_raw_document().as_bytes()
+        }
+    }
+    let (start, length) = {
+        let array = batch.doc_slices()?.as_bytes();
+        let reply = batch.as_raw_document().as_bytes();
+        (
+            array.as_ptr() as usize - reply.as_ptr() as usize,
+            array.len(),
+        )
+    };
+    let reply = Bytes::from_owner(Reply(batch));
+    Ok(DocumentBatch::new(reply.slice(start..start + length)))
+}
+
+fn first_id(batch: &DocumentBatch) -> Result<Option<Bookmark>> {
+    batch.documents().next().transpose()?.map(id_of).transpose()
+}
+
+fn last_id(batch: &DocumentBatch) -> Result<Option<Bookmark>> {
+    batch.documents().last().transpose()?.map(id_of).transpose()
+}
+
+fn id_of(document: &[u8]) -> Result<Bookmark> {
+    let malformed = |why: String| {
+        Error::new(ErrorKind::InvalidData, "a document has no readable _id").because(why)
+    };
+    let document =
+        mongodb::bson::RawDocument::from_bytes(document).map_err(|e| malformed(e.to_string()))?;
+    let id = document.get("_id").map_err(|e| malformed(e.to_string()))?;
+    let id = id.ok_or_else(|| malformed("it has none".to_owned()))?;
+    let id = Bson::try_from(id).map_err(|e| malformed(e.to_string()))?;
+    Ok(Bookmark(id.into_canonical_extjson().to_string()))
+}

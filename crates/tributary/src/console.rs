@@ -1,0 +1,401 @@
+//! What people and programs see: logs, errors, progress and the summary.
+
+use std::collections::HashMap;
+use std::io::{IsTerminal, Write};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use indicatif::{HumanBytes, MultiProgress, ProgressBar, ProgressStyle};
+use serde_json::{Value, json};
+use tracing_subscriber::EnvFilter;
+use tributary_flow::{CollectionInfo, LoadReport, LoadSummary, Observer, PartitionTotals};
+use tributary_model::{Error, Namespace};
+
+use crate::cli::Logs;
+
+/// How often a plain line tells of progress.
+const LINE_EVERY: Duration = Duration::from_secs(5);
+/// How often a JSON line does.
+const EVENT_EVERY: Duration = Duration::from_secs(1);
+
+/// Sends log messages to standard error.
+pub(crate) fn set_up_logs(logs: &Logs) {
+    let filter = EnvFilter::try_new(&logs.log).unwrap_or_else(|_| EnvFilter::new("warn"));
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    if logs.log_json {
+        builder.json().init()
+    } else {
+        builder.init()
+    }
+}
+
+/// Tells an error on standard error.
+pub(crate) fn report(error: &Error) {
+    note(&format!("error: {error}"));
+}
+
+/// Puts a line on standard error. There is nowhere to tell that it cannot be written.
+pub(crate) fn note(line: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{line}");
+}
+
+/// Puts a line on standard output; its reader may have gone.
+pub(crate) fn say(line: &str) {
+    let _ = writeln!(std::io::stdout().lock(), "{line}");
+}
+
+/// Progress bars on a terminal, plain lines otherwise.
+pub(crate) struct TextProgress {
+    bars: Option<MultiProgress>,
+    collections: Mutex<HashMap<Namespace, Shown>>,
+}
+
+struct Shown {
+    bar: ProgressBar,
+    begun: Instant,
+    told: Instant,
+    done: PartitionTotals,
+    expected: Option<u64>,
+}
+
+impl TextProgress {
+    pub(crate) fn new() -> Self {
+        let bars = std::io::stderr().is_terminal().then(MultiProgress::new);
+        Self {
+            bars,
+            collections: Mutex::default(),
+        }
+    }
+
+    fn with(&self, namespace: &Namespace, change: impl FnOnce(&mut Shown)) {
+        let mut collections = self
+            .collections
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(shown) = collections.get_mut(namespace) {
+            change(shown);
+        }
+    }
+
+    fn tell(&self, line: &str) {
+        match &self.bars {
+            Some(bars) => bars.suspend(|| note(line)),
+            None => note(line),
+        }
+    }
+}
+
+impl Shown {
+    fn message(&self) -> String {
+        let seconds = self.begun.elapsed().as_secs_f64().max(0.001);
+        let rate = HumanBytes((self.done.bytes as f64 / seconds) as u64);
+        format!(
+            "{} documents  {}  {rate}/s",
+            group(self.done.documents),
+            HumanBytes(self.done.bytes)
+        )
+    }
+}
+
+impl Observer for TextProgress {
+    fn started(&self, collection: &CollectionInfo, partitions: usize, done: PartitionTotals) {
+        let bar = match &self.bars {
+            Some(bars) => {
+                let bar = bars.add(ProgressBar::new(collection.bytes.unwrap_or(0)));
+                let template = if collection.bytes.is_some_and(|bytes| bytes > 0) {
+                    "{prefix:28!} [{bar:24}] {percent:>3}%  {msg}  {eta} left"
+                } else {
+                    "{prefix:28!} {spinner} {msg}"
+                };
+                if let Ok(style) = ProgressStyle::with_template(template) {
+                    bar.set_style(style.progress_chars("=> "));
+                }
+                bar.set_prefix(collection.namespace.to_string());
+                bar.set_position(done.bytes);
+                bar.enable_steady_tick(Duration::from_millis(200));
+                bar
+            }
+            None => {
+                let resumed = if done.documents > 0 {
+                    format!(", {} documents of them done before", group(done.documents))
+                } else {
+                    String::new()
+                };
+                let about = collection
+                    .documents
+                    .map_or_else(String::new, |n| format!("about {} documents", group(n)));
+                note(&format!(
+                    "{}: {about}{}{partitions} {}{resumed}",
+                    collection.namespace,
+                    if about.is_empty() { "" } else { " in " },
+                    if partitions == 1 {
+                        "partition"
+                    } else {
+                        "partitions"
+                    },
+                ));
+                ProgressBar::hidden()
+            }
+        };
+        let now = Instant::now();
+        let shown = Shown {
+            bar,
+            begun: now,
+            told: now,
+            done,
+            expected: collection.bytes,
+        };
+        let mut collections = self
+            .collections
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        collections.insert(collection.namespace.clone(), shown);
+    }
+
+    fn progressed(&self, namespace: &Namespace, more: PartitionTotals) {
+        let plain = self.bars.is_none();
+        let mut line = None;
+        self.with(namespace, |shown| {
+            shown.done += more;
+            shown.bar.set_position(shown.done.bytes);
+            if plain {
+                if shown.told.elapsed() >= LINE_EVERY {
+                    shown.told = Instant::now();
+                    let left = shown
+                        .expected
+                        .filter(|_| shown.done.bytes > 0)
+                        .map(|expected| {
+                            let seconds = shown.begun.elapsed().as_secs_f64();
+                            let left = expected.saturating_sub(shown.done.bytes) as f64
+                                / shown.done.bytes as f64;
+                            format!("  about {:.0} s left", seconds * left)
+                        });
+                    line = Some(format!(
+                        "{namespace}: {}{}",
+                        shown.message(),
+                        left.unwrap_or_default()
+                    ));
+                }
+            } else {
+                shown.bar.set_message(shown.message());
+            }
+        });
+        if let Some(line) = line {
+            note(&line);
+        }
+    }
+
+    fn restarted(&self, namespace: &Namespace, lost: PartitionTotals) {
+        self.with(namespace, |shown| {
+            shown.done.documents = shown.done.documents.saturating_sub(lost.documents);
+            shown.done.bytes = shown.done.bytes.saturating_sub(lost.bytes);
+            shown.done.rescued = shown.done.rescued.saturating_sub(lost.rescued);
+        });
+    }
+
+    fn committing(&self, namespace: &Namespace) {
+        self.with(namespace, |shown| shown.bar.set_message("committing"));
+    }
+
+    fn retrying(&self, namespace: &Namespace, error: &Error, wait: Duration) {
+        self.tell(&format!(
+            "{namespace}: {error}; trying again in {:.1} s",
+            wait.as_secs_f64()
+        ));
+    }
+
+    fn finished(&self, namespace: &Namespace, _summary: &LoadSummary, _seconds: f64) {
+        self.with(namespace, |shown| shown.bar.finish_and_clear());
+    }
+
+    fn failed(&self, namespace: &Namespace, _error: &Error) {
+        self.with(namespace, |shown| shown.bar.finish_and_clear());
+    }
+}
+
+/// A JSON object a line on standard output.
+#[derive(Default)]
+pub(crate) struct JsonProgress {
+    collections: Mutex<HashMap<Namespace, (PartitionTotals, Option<Instant>)>>,
+}
+
+impl JsonProgress {
+    fn with(&self, namespace: &Namespace, change: impl FnOnce(&mut PartitionTotals) -> bool) {
+        let mut collections = self
+            .collections
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let (totals, told) = collections.entry(namespace.clone()).or_default();
+        if change(totals) && told.is_none_or(|told| told.elapsed() >= EVENT_EVERY) {
+            *told = Some(Instant::now());
+            emit(&json!({
+                "event": "progress", "namespace": namespace.to_string(),
+                "documents": totals.documents, "bytes": totals.bytes, "rescued": totals.rescued,
+            }));
+        }
+    }
+}
+
+/// Puts one event on standard output.
+pub(crate) fn emit(event: &Value) {
+    say(&event.to_string());
+}
+
+impl Observer for JsonProgress {
+    fn started(&self, collection: &CollectionInfo, partitions: usize, done: PartitionTotals) {
+        self.with(&collection.namespace, |totals| {
+            *totals = done;
+            false
+        });
+        emit(&json!({
+            "event": "started", "namespace": collection.namespace.to_string(), "partitions": partitions,
+            "estimatedDocuments": collection.documents, "estimatedBytes": collection.bytes,
+            "documentsDoneBefore": done.documents,
+        }));
+    }
+
+    fn progressed(&self, namespace: &Namespace, more: PartitionTotals) {
+        self.with(namespace, |totals| {
+            *totals += more;
+            true
+        });
+    }
+
+    fn restarted(&self, namespace: &Namespace, lost: PartitionTotals) {
+        self.with(namespace, |totals| {
+            totals.documents = totals.documents.saturating_sub(lost.documents);
+            totals.bytes = totals.bytes.saturating_sub(lost.bytes);
+            totals.rescued = totals.rescued.saturating_sub(lost.rescued);
+            false
+        });
+    }
+
+    fn retrying(&self, namespace: &Namespace, error: &Error, wait: Duration) {
+        emit(&json!({
+            "event": "retrying", "namespace": namespace.to_string(), "error": error.to_string(),
+            "waitSeconds": wait.as_secs_f64(),
+        }));
+    }
+
+    fn failed(&self, namespace: &Namespace, error: &Error) {
+        emit(
+            &json!({ "event": "failed", "namespace": namespace.to_string(), "error": error.to_string() }),
+        );
+    }
+}
+
+/// The last event of a command: what became of each collection.
+pub(crate) fn finished_event(report: &LoadReport, seconds: f64, interrupted: bool) -> Value {
+    let collections: Vec<Value> = report
+        .collections
+        .iter()
+        .map(|outcome| match &outcome.result {
+            Ok(summary) => json!({
+                "namespace": outcome.namespace.to_string(),
+                "documents": summary.totals.documents,
+                "bytes": summary.totals.bytes,
+                "rescued": summary.totals.rescued,
+                "seconds": outcome.elapsed.as_secs_f64(),
+                "table": summary.table,
+                "files": summary.files,
+                "fileBytes": summary.file_bytes,
+                "rewrittenBytes": summary.rewritten_bytes,
+            }),
+            Err(error) => {
+                json!({ "namespace": outcome.namespace.to_string(), "error": error.to_string() })
+            }
+        })
+        .collect();
+    json!({ "event": "finished", "seconds": seconds, "interrupted": interrupted, "collections": collections })
+}
+
+/// The summary table for people.
+pub(crate) fn summary_table(report: &LoadReport, seconds: f64) -> String {
+    let mut rows = vec![
+        [
+            "collection",
+            "documents",
+            "BSON",
+            "files",
+            "rescued",
+            "seconds",
+            "table",
+        ]
+        .map(str::to_owned),
+    ];
+    let mut all = PartitionTotals::default();
+    let mut rewritten = 0;
+    for outcome in &report.collections {
+        let Ok(summary) = &outcome.result else {
+            continue;
+        };
+        all += summary.totals;
+        rewritten += summary.rewritten_bytes;
+        rows.push([
+            outcome.namespace.to_string(),
+            group(summary.totals.documents),
+            HumanBytes(summary.totals.bytes).to_string(),
+            format!("{} ({})", summary.files, HumanBytes(summary.file_bytes)),
+            group(summary.totals.rescued),
+            format!("{:.1}", outcome.elapsed.as_secs_f64()),
+            summary.table.clone(),
+        ]);
+    }
+    let mut text = aligned(&rows);
+    let rate = HumanBytes((all.bytes as f64 / seconds.max(0.001)) as u64);
+    text.push_str(&format!(
+        "\n{} documents, {} in {seconds:.1} s ({rate}/s)",
+        group(all.documents),
+        HumanBytes(all.bytes)
+    ));
+    if rewritten > 0 {
+        text.push_str(&format!(
+            "; {} written again because a column widened",
+            HumanBytes(rewritten)
+        ));
+    }
+    if all.rescued > 0 {
+        text.push_str(&format!(
+            "; {} values kept in _rescued_data",
+            group(all.rescued)
+        ));
+    }
+    text
+}
+
+/// Rows with their columns one below the other.
+pub(crate) fn aligned<const N: usize>(rows: &[[String; N]]) -> String {
+    let mut widths = [0; N];
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = cell.chars().count().max(*width);
+        }
+    }
+    let lines: Vec<String> = rows
+        .iter()
+        .map(|row| {
+            let cells: Vec<String> = row
+                .iter()
+                .zip(widths)
+                .map(|(cell, width)| format!("{cell:<width$}"))
+                .collect();
+            cells.join("  ").trim_end().to_owned()
+        })
+        .collect();
+    lines.join("\n")
+}
+
+/// A number with a space between its thousands.
+pub(crate) fn group(number: u64) -> String {
+    let digits = number.to_string();
+    let mut grouped = String::new();
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            grouped.push(' ');
+        }
+        grouped.push(digit);
+    }
+    grouped
+}

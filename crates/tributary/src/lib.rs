@@ -1,0 +1,134 @@
+//! The command line of Tributary: arguments, wiring, progress and exit codes.
+
+mod check;
+mod cli;
+mod console;
+mod copy;
+mod demo;
+mod sql;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::{CommandFactory, Parser};
+use cli::{Cli, Command};
+use tokio_util::sync::CancellationToken;
+use tributary_model::{Error, ErrorKind, Result};
+
+/// Everything went as asked, or was stopped on request.
+const DONE: u8 = 0;
+/// Something failed; nothing is lost.
+const FAILED: u8 = 1;
+/// The command line or a configuration is wrong.
+const WRONG_USAGE: u8 = 2;
+
+/// Runs the command that the process was given.
+pub fn run() -> ExitCode {
+    let cli = Cli::parse();
+    console::set_up_logs(&cli.logs);
+    match execute(cli.command) {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            console::report(&error);
+            ExitCode::from(exit_code(&error))
+        }
+    }
+}
+
+fn exit_code(error: &Error) -> u8 {
+    match error.kind() {
+        ErrorKind::Usage => WRONG_USAGE,
+        ErrorKind::Interrupted => DONE,
+        _ => FAILED,
+    }
+}
+
+fn execute(command: Command) -> Result<u8> {
+    // Both TLS implementations may be linked in; the process uses this one.
+    // An error means that it was chosen before.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    match command {
+        Command::Completions { shell } => {
+            clap_complete::generate(
+                shell,
+                &mut Cli::command(),
+                "tributary",
+                &mut std::io::stdout(),
+            );
+            return Ok(DONE);
+        }
+        Command::Man { directory } => {
+            clap_mangen::generate_to(Cli::command(), &directory).map_err(|error| {
+                Error::new(ErrorKind::Storage, "cannot write the manual pages")
+                    .on("directory", directory.display())
+                    .because(error)
+            })?;
+            return Ok(DONE);
+        }
+        _ => {}
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| {
+            Error::new(ErrorKind::Internal, "cannot start the runtime").because(error)
+        })?;
+    runtime.block_on(async {
+        let stop = stop_on_signal();
+        match command {
+            Command::Copy(arguments) => copy::run(*arguments, stop).await,
+            Command::Sql(arguments) => sql::run(arguments, stop).await,
+            Command::Check(arguments) => check::run(*arguments, stop).await,
+            Command::DemoData(arguments) => demo::run(arguments, stop).await,
+            // Handled above: they need no runtime.
+            Command::Completions { .. } | Command::Man { .. } => Ok(DONE),
+        }
+    })
+}
+
+/// A token that the first Ctrl-C or SIGTERM cancels. The second one ends the process at once.
+fn stop_on_signal() -> CancellationToken {
+    use tokio::signal::unix::{SignalKind, signal};
+    let stop = CancellationToken::new();
+    let cancelled = stop.clone();
+    tokio::spawn(async move {
+        let (Ok(mut interrupt), Ok(mut terminate)) = (
+            signal(SignalKind::interrupt()),
+            signal(SignalKind::terminate()),
+        ) else {
+            return;
+        };
+        for asked in 0.. {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+            if asked > 0 {
+                std::process::exit(130);
+            }
+            cancelled.cancel();
+        }
+    });
+    stop
+}
+
+/// The MongoDB address that an argument gives: itself, or in the environment variable it names.
+fn mongodb_uri(text: &str) -> Result<String> {
+    let uri = match text.strip_prefix("env:") {
+        None => text.to_owned(),
+        Some(name) => std::env::var(name).map_err(|error| {
+            Error::new(ErrorKind::Usage, "the environment variable cannot be used")
+                .on("variable", name)
+                .because(error)
+        })?,
+    };
+    if uri.starts_with("mongodb://") || uri.starts_with("mongodb+srv://") {
+        return Ok(uri);
+    }
+    Err(Error::new(ErrorKind::Usage, "not a MongoDB address")
+        .on("argument", text)
+        .remedy("write it as mongodb://host:port/database or mongodb+srv://host/database"))
+}
+
+/// An observer shared by tasks.
+type SharedObserver = Arc<dyn tributary_flow::Observer>;
