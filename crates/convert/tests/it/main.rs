@@ -1,0 +1,9 @@
+//! Tests of the conversions, in one binary.
+
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
+
+mod arbitrary;
+mod extjson_cases;
+mod extjson_properties;
+mod extjson_reading;
+mod raw;
