@@ -118,7 +118,7 @@ fn parse_finite(text: &[u8]) -> Option<u128> {
         exponent -= 1;
     }
     while exponent < MIN_EXPONENT {
-        (coefficient % 10 == 0).then_some(())?;
+        coefficient.is_multiple_of(10).then_some(())?;
         coefficient /= 10;
         exponent += 1;
         // Coefficients other than zero run out of trailing zeros within 34 steps.

@@ -7,4 +7,3 @@ mod extjson_cases;
 mod extjson_properties;
 mod extjson_reading;
 mod raw;
-mod roundtrip;
