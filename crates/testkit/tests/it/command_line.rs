@@ -84,7 +84,7 @@ async fn run_passes_sigterm_on_and_ends_with_the_code_of_the_command() {
 #[tokio::test]
 async fn servers_end_when_the_process_that_started_them_is_killed() {
     // The parent of the command is testkit, whose other child is the server.
-    let script = r#"cat /proc/$PPID/task/*/children; echo; sleep 600"#;
+    let script = r#"cat /proc/$PPID/task/*/children; echo; exec sleep 600"#;
     let mut command = testkit();
     command
         .args(["run", "--mongod", "--", "sh", "-c", script])

@@ -1,6 +1,10 @@
 //! Every server starts, works and stops, and the proxy breaks connections as told.
 
-#![allow(clippy::unwrap_used, reason = "a failed step fails the test")]
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    reason = "a failed step fails the test"
+)]
 
 mod command_line;
 mod mongod;
