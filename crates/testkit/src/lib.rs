@@ -1,1 +1,46 @@
 //! Real servers and faults for tests.
+//!
+//! A test asks for what it needs: [`Mongod`], [`ReplicaSet`], [`S3Server`], [`AzuriteServer`], or a [`FaultProxy`] in
+//! front of any of them. Servers listen on 127.0.0.1 only, are installed into a cache on first use, and end with the
+//! value that represents them, with the process that started them, or with `testkit run`, whichever comes first.
+//!
+//! A test that only needs *a* server calls `shared()`, and gives its databases, buckets and containers a
+//! [`unique_name`]: under `testkit run` all tests then use one server.
+
+#![allow(
+    clippy::expect_used,
+    reason = "every expect states the invariant that makes it unreachable, and a test that meets one should stop"
+)]
+
+mod azurite;
+mod cache;
+mod error;
+mod http;
+mod mongod;
+mod process;
+mod proxy;
+mod python;
+mod replica_set;
+mod s3;
+
+pub use azurite::AzuriteServer;
+pub use error::{Result, TestkitError};
+pub use mongod::{Mongod, MongodBuilder, SharedMongod, Tls};
+pub use process::{send_signal, spawn, unique_name};
+pub use proxy::{FaultProxy, Mode};
+pub use python::python_venv;
+pub use replica_set::ReplicaSet;
+pub use rustix::process::Signal;
+pub use s3::S3Server;
+
+/// Names of the variables by which `testkit run` tells tests about the servers it started.
+pub mod env {
+    /// Connection string of the shared mongod.
+    pub const MONGODB_URI: &str = "TRIBUTARY_TEST_MONGODB_URI";
+    /// Endpoint of the shared S3 server, such as `http://127.0.0.1:12345`.
+    pub const S3_ENDPOINT: &str = "TRIBUTARY_TEST_S3_ENDPOINT";
+    /// Endpoint of the shared Azure Blob server, such as `http://127.0.0.1:12345/devstoreaccount1`.
+    pub const AZURE_ENDPOINT: &str = "TRIBUTARY_TEST_AZURE_ENDPOINT";
+    /// Path of the mongod executable to use instead of the one on `PATH` or in the cache.
+    pub const MONGOD: &str = "TRIBUTARY_MONGOD";
+}

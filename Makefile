@@ -1,0 +1,49 @@
+# Everything here works on a fresh machine with Rust (rustup), Python 3 with venv and pip, Node.js and npm, and a C
+# compiler. Servers and tools are installed into $(CACHE) on first use.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: build test lint audit demo bench help
+
+CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/tributary
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+TESTKIT := $(TARGET)/debug/testkit
+RELEASE := cargo build --release --workspace --bin tributary --bin testkit
+
+CARGO_DENY_VERSION := 0.20.2
+CARGO_DENY := $(CACHE)/cargo-deny-$(CARGO_DENY_VERSION)/bin/cargo-deny
+
+build: ## Build everything, unoptimised
+	cargo build --workspace
+
+test: build ## Run all tests, against real servers that it starts
+	cargo nextest --version >/dev/null 2>&1 || cargo install cargo-nextest --locked
+	$(TESTKIT) run --mongod --s3 --azure -- cargo nextest run --workspace
+	cargo test --doc --workspace
+
+lint: $(CARGO_DENY) ## Format, clippy, documentation, licenses, spelling
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --quiet
+	$(CARGO_DENY) check bans licenses sources
+	cargo build --workspace --quiet
+	"$$($(TESTKIT) venv lint --requirements .config/lint-requirements.txt | xargs dirname)/typos"
+
+audit: $(CARGO_DENY) ## Check dependencies against published advisories (needs the network)
+	$(CARGO_DENY) check advisories
+
+demo: ## Show the whole of it on a MongoDB: MONGODB_URI, or one that it starts
+	$(RELEASE)
+	PATH="$(abspath $(TARGET))/release:$$PATH" $(TARGET)/release/testkit run --mongod -- examples/demo.sh
+
+bench: ## Compare the speed with that of peers, on MONGODB_URI or a MongoDB that it starts
+	$(RELEASE)
+	python="$$($(TARGET)/release/testkit venv bench --requirements bench/requirements.txt)" && \
+	PATH="$(abspath $(TARGET))/release:$$PATH" $(TARGET)/release/testkit run --mongod -- "$$python" bench/run.py
+
+help: ## Show this
+	@sed -nE 's/^([a-z]+):[^#]*## (.*)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
+
+$(CARGO_DENY):
+	cargo install cargo-deny --version $(CARGO_DENY_VERSION) --locked --root $(CACHE)/cargo-deny-$(CARGO_DENY_VERSION)

@@ -1,0 +1,36 @@
+//! Every server starts, works and stops, and the proxy breaks connections as told.
+
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    reason = "a failed step fails the test"
+)]
+
+mod command_line;
+mod mongod;
+mod object_stores;
+mod proxy;
+mod replica_set;
+
+use std::time::{Duration, Instant};
+
+/// Whether a process exists and has not ended: a zombie is one that has.
+fn is_running(pid: u32) -> bool {
+    std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| {
+        !stat
+            .rsplit(')')
+            .next()
+            .unwrap_or_default()
+            .trim_start()
+            .starts_with('Z')
+    })
+}
+
+/// Polls until `condition` holds.
+async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !condition() {
+        assert!(Instant::now() < deadline, "{what}: not after 20 s");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
