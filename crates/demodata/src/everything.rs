@@ -217,7 +217,10 @@ fn arrays(index: u64) -> [Value; 7] {
         element::array(&[]),
         element::array(&[whole.clone(), element::double(0.5), element::int64(3)]),
         element::array(&[whole.clone(), element::string("two"), element::bool(true)]),
-        element::array(&[element::array(&[whole.clone()]), element::array(&[])]),
+        element::array(&[
+            element::array(std::slice::from_ref(&whole)),
+            element::array(&[]),
+        ]),
         element::array(&[NULL, whole.clone(), NULL]),
         element::array(&[
             element::document(&[("a", whole)]),

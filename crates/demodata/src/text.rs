@@ -17,9 +17,9 @@ pub(crate) fn pick<'a, T>(rng: &mut impl Rng, choices: &'a [T]) -> &'a T {
 /// Appends a word of one to three invented syllables.
 pub(crate) fn push_word(rng: &mut impl Rng, text: &mut String) {
     for _ in 0..rng.random_range(1..=3) {
-        text.push_str(*pick(rng, &ONSETS));
-        text.push_str(*pick(rng, &VOWELS));
-        text.push_str(*pick(rng, &CODAS));
+        text.push_str(pick::<&str>(rng, &ONSETS));
+        text.push_str(pick::<&str>(rng, &VOWELS));
+        text.push_str(pick::<&str>(rng, &CODAS));
     }
 }
 
