@@ -1,7 +1,15 @@
-//! BSON to Arrow and back: schema inference, evolution, type mapping.
+//! BSON to Arrow and back: schema inference, evolution and type mapping.
+//!
+//! Pure code over bytes and arrays: no I/O, no runtime, no driver. [`decode::Decoder`] turns raw
+//! BSON documents into Arrow columns whose schema grows as they are read; [`recast`] brings columns
+//! written under an earlier schema to a later one; [`encode`] turns rows back into documents.
 
-/// A bounds-checked cursor over the bytes of BSON documents.
-pub mod raw;
-
-/// MongoDB Extended JSON (v2), written from and read into BSON bytes.
+pub mod arrow_schema;
+pub mod decode;
+pub mod encode;
 pub mod extjson;
+pub mod raw;
+pub mod recast;
+
+pub use arrow_schema::Naming;
+pub use decode::{DecodedBatch, Decoder};

@@ -6,9 +6,9 @@
 use std::error::Error;
 use std::io::Write;
 
-use bson::{RawBsonRef, RawDocumentBuf, doc};
 use futures::TryStreamExt;
 use mongodb::Client;
+use mongodb::bson::{RawBsonRef, RawDocumentBuf, doc};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {

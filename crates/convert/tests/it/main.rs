@@ -7,3 +7,4 @@ mod extjson_cases;
 mod extjson_properties;
 mod extjson_reading;
 mod raw;
+mod roundtrip;

@@ -110,7 +110,8 @@ fn same(a: &Bson, b: &Bson) -> bool {
     match (a, b) {
         (Bson::Document(a), Bson::Document(b)) => {
             let missing = Bson::Null;
-            a.keys().chain(b.keys()).all(|key| {
+            let added = b.keys().filter(|key| !a.contains_key(*key));
+            a.keys().chain(added).all(|key| {
                 same(
                     a.get(key).unwrap_or(&missing),
                     b.get(key).unwrap_or(&missing),
@@ -120,9 +121,14 @@ fn same(a: &Bson, b: &Bson) -> bool {
         (Bson::Array(a), Bson::Array(b)) => {
             a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same(a, b))
         }
+        (Bson::JavaScriptCodeWithScope(a), Bson::JavaScriptCodeWithScope(b)) => {
+            let scope = |code: &bson::JavaScriptCodeWithScope| Bson::Document(code.scope.clone());
+            a.code == b.code && same(&scope(a), &scope(b))
+        }
         _ => match (number(a), number(b)) {
             (Some(a), Some(b)) => a == b,
-            _ => a == b,
+            // As text, a NaN inside a scope is equal to itself.
+            _ => a.clone().into_canonical_extjson() == b.clone().into_canonical_extjson(),
         },
     }
 }
