@@ -1,0 +1,11 @@
+//! The command line against real servers, in one binary.
+
+mod bad_input;
+mod check;
+mod copy;
+mod formats;
+mod readers;
+mod resume;
+mod sql;
+mod storage;
+mod support;

@@ -1,0 +1,389 @@
+"""Compares a collection, read with pymongo, with what another program reads of its copy.
+
+usage: compare.py READER MONGODB_URI DATABASE COLLECTION DIRECTORY
+
+Knows the documented types only, not how they were made. Prints "N documents agree", or the first
+differences and exits with 1.
+"""
+
+import base64
+import csv
+import glob
+import json
+import math
+import sys
+from datetime import datetime, timezone
+from decimal import Decimal
+
+import pyarrow as pa
+import pymongo
+from bson import json_util
+from bson.binary import Binary
+from bson.code import Code
+from bson.codec_options import CodecOptions, DatetimeConversion
+from bson.datetime_ms import DatetimeMS
+from bson.dbref import DBRef
+from bson.decimal128 import Decimal128
+from bson.int64 import Int64
+from bson.max_key import MaxKey
+from bson.min_key import MinKey
+from bson.objectid import ObjectId
+from bson.raw_bson import RawBSONDocument
+from bson.regex import Regex
+from bson.timestamp import Timestamp
+
+OPTIONS = CodecOptions(datetime_conversion=DatetimeConversion.DATETIME_MS, unicode_decode_error_handler="surrogateescape")
+JSON_OPTIONS = json_util.JSONOptions(
+    datetime_conversion=DatetimeConversion.DATETIME_MS, json_mode=json_util.JSONMode.CANONICAL
+)
+SPECIAL = (Timestamp, Regex, Code, MinKey, MaxKey, DBRef)
+
+
+def raw_elements(raw):
+    """Names and bytes of a document's elements: pymongo's dict keeps the last of equal names only."""
+    names, at = [], 4
+    fixed = {1: 8, 7: 12, 8: 1, 9: 8, 10: 0, 6: 0, 16: 4, 17: 8, 18: 8, 19: 16, 255: 0, 127: 0}
+    while raw[at]:
+        kind, end = raw[at], raw.index(0, at + 1)
+        names.append(raw[at + 1 : end])
+        at = end + 1
+        size = lambda offset=0: int.from_bytes(raw[at + offset : at + offset + 4], "little")
+        if kind in fixed:
+            at += fixed[kind]
+        elif kind in (2, 13, 14):
+            at += 4 + size()
+        elif kind in (3, 4, 15):
+            at += size()
+        elif kind == 5:
+            at += 5 + size()
+        elif kind == 11:
+            at = raw.index(0, raw.index(0, at) + 1) + 1
+        elif kind == 12:
+            at += 4 + size() + 12
+        else:
+            raise ValueError(f"type {kind}")
+    return names
+
+
+def normal(value):
+    """A value as both sides can be brought to: a tuple of its sort and its content."""
+    if value is None:
+        return None
+    if isinstance(value, bool):
+        return ("bool", value)
+    if isinstance(value, (int, Int64)):
+        return ("number", Decimal(int(value)))
+    if isinstance(value, float):
+        if math.isnan(value) or math.isinf(value):
+            return ("double", str(value))
+        return ("number", Decimal(value))
+    if isinstance(value, Decimal128):
+        value = value.to_decimal()
+    if isinstance(value, Decimal):
+        return ("number", value) if value.is_finite() else ("decimal", str(value))
+    if isinstance(value, datetime):
+        return ("date", round((value.replace(tzinfo=value.tzinfo or timezone.utc) - EPOCH).total_seconds() * 1000))
+    if isinstance(value, DatetimeMS):
+        return ("date", int(value))
+    if isinstance(value, ObjectId):
+        return ("text", str(value))
+    if isinstance(value, Binary) and value.subtype == 4 and len(value) == 16:
+        return ("text", str(value.as_uuid()))
+    if isinstance(value, Binary):
+        return ("bytes", bytes(value))
+    if isinstance(value, bytes):
+        return ("bytes", value)
+    if isinstance(value, SPECIAL):
+        return ("special", json_util.dumps(value, json_options=JSON_OPTIONS))
+    if isinstance(value, str):
+        return ("text", value)
+    if isinstance(value, (list, tuple)):
+        return ("array", [normal(v) for v in value])
+    if isinstance(value, dict):
+        return ("document", {k: normal(v) for k, v in value.items()})
+    raise TypeError(type(value))
+
+
+EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+
+
+def same(expected, found):
+    """Whether two normal values agree. What was found may be Extended JSON text of the value."""
+    if expected is None or found is None:
+        return expected is None and (found is None)
+    if expected[0] == found[0]:
+        if expected[0] == "document":
+            keys = set(expected[1]) | set(found[1])
+            return all(same(expected[1].get(k), found[1].get(k)) for k in keys)
+        if expected[0] == "array":
+            return len(expected[1]) == len(found[1]) and all(map(same, expected[1], found[1]))
+        if expected == found:
+            return True
+    return found[0] == "text" and same_as_json(expected, found[1])
+
+
+def same_as_json(expected, text):
+    try:
+        parsed = json_util.loads(text, json_options=JSON_OPTIONS)
+    except Exception:
+        return False
+    found = normal(parsed)
+    if found == expected:
+        return True
+    if found is None or found[0] == "text":
+        return False
+    return same(expected, found)
+
+
+def column_names(fields, at_root=True):
+    """The documented rule for names: equal but for case gets a number, empty becomes `_`."""
+    taken = {"_rescued_data"} if at_root else set()
+    names = {}
+    for field in fields:
+        wanted = field or "_"
+        name, number = wanted, 2
+        while name.lower() in taken:
+            name = f"{wanted}_{number}"
+            number += 1
+            while name in fields:
+                name = f"{wanted}_{number}"
+                number += 1
+        taken.add(name.lower())
+        names[field] = name
+    return names
+
+
+def read(reader, directory):
+    if reader == "deltalake":
+        from deltalake import DeltaTable, QueryBuilder
+
+        table = pa.table(QueryBuilder().register("t", DeltaTable(directory)).execute("SELECT * FROM t").read_all())
+        return rows_of(table), table.schema
+    if reader == "polars":
+        import polars
+
+        table = polars.scan_delta(directory).collect().to_arrow()
+        return rows_of(table), table.schema
+    if reader == "duckdb":
+        import duckdb
+
+        connection = duckdb.connect(config={"TimeZone": "UTC"})
+        table = connection.sql(f"SELECT * FROM read_parquet('{directory}/*.parquet')").to_arrow_table()
+        return rows_of(table), table.schema
+    if reader == "pyarrow":
+        import pyarrow.parquet
+
+        tables = [pa.parquet.read_table(path) for path in sorted(glob.glob(f"{directory}/*.parquet"))]
+        table = pa.concat_tables(tables)
+        return rows_of(table), table.schema
+    if reader == "avro":
+        import fastavro
+
+        rows = []
+        for path in sorted(glob.glob(f"{directory}/*.avro")):
+            with open(path, "rb") as file:
+                rows += list(fastavro.reader(file))
+        return rows, None
+    raise ValueError(reader)
+
+
+def rows_of(table):
+    """Rows as dicts; timestamps as DatetimeMS, since datetime ends with the year 9999."""
+    columns = []
+    for column, field in zip(table.columns, table.schema):
+        if pa.types.is_timestamp(field.type):
+            unit = {"ms": 1, "us": 1000, "ns": 1_000_000}[field.type.unit]
+            values = column.cast(pa.int64()).to_pylist()
+            columns.append([None if v is None else DatetimeMS(v // unit) for v in values])
+        else:
+            columns.append(column.to_pylist())
+    return [dict(zip(table.schema.names, row)) for row in zip(*columns)]
+
+
+def at_path(document, path):
+    """The holder and key of the value at a JSON pointer."""
+    steps = [s.replace("~1", "/").replace("~0", "~") for s in path.split("/")[1:]]
+    for step in steps[:-1]:
+        document = document[int(step)] if isinstance(document, list) else document[step]
+    last = steps[-1]
+    return document, int(last) if isinstance(document, list) else last
+
+
+def without_rescued(document, text, raw):
+    """The document with the rescued values taken out, each of which must be what it was."""
+    problems = []
+    seen_twice = [name for name in set(raw_elements(raw)) if raw_elements(raw).count(name) > 1]
+    for entry in json.loads(text) if text else []:
+        holder, key = at_path(document, entry["path"])
+        value = entry["value"]
+        was = holder[key]
+        if isinstance(value, dict) and list(value) == ["$invalidUTF8"]:
+            if was.encode("utf-8", "surrogateescape") != base64.b64decode(value["$invalidUTF8"]):
+                problems.append(f"rescued {entry}: {was!r}")
+        else:
+            found = normal(json_util.loads(json.dumps(value), json_options=JSON_OPTIONS))
+            if found != normal(was):
+                problems.append(f"rescued {entry}: {was!r}")
+        if holder is document and isinstance(key, str) and key.encode() in seen_twice:
+            # pymongo has the last of the values, and the table's column the first.
+            holder[key] = ...
+        else:
+            holder[key] = None
+    return problems
+
+
+def key_of(value):
+    return repr(normal(value))
+
+
+def compare_rows(collection, rows, avro=False):
+    documents = list(collection.find())
+    raws = list(collection.with_options(CodecOptions(document_class=RawBSONDocument)).find())
+    if len(documents) != len(rows):
+        return [f"{len(documents)} documents, but {len(rows)} rows"]
+    fields, problems = [], []
+    for document in documents:
+        fields += [field for field in document if field not in fields]
+    remaining = list(rows)
+    by_key = {}
+    for row in remaining:
+        by_key.setdefault(canonical_key(row["_id"]), []).append(row)
+    for document, raw in zip(documents, raws):
+        candidates = by_key.get(canonical_key(document["_id"]))
+        if not candidates:
+            problems.append(f"no row for _id {document['_id']!r}")
+            continue
+        row = candidates[0]
+        problems += without_rescued(document, row.get("_rescued_data"), raw.raw)
+        used = set()
+        for field, value in document.items():
+            if value is ...:
+                continue
+            names = [field] if field in row else []
+            # A name that had to change is found by its value, below its documented spellings.
+            names += [n for n in row if n != field and is_spelling(n, field, avro)]
+            if value is None and all(row[n] is None for n in names):
+                continue
+            match = [n for n in names if n not in used and agrees(value, row[n], avro)]
+            if not match:
+                problems.append(f"_id {document['_id']!r} field {field!r}: {value!r} is {[row[n] for n in names]!r}")
+            else:
+                used.add(match[0])
+        for name in row:
+            spelled = [f for f in document if f == name or is_spelling(name, f, avro)]
+            if row[name] is not None and name != "_rescued_data" and not spelled:
+                problems.append(f"_id {document['_id']!r} has {name!r} = {row[name]!r} from nowhere")
+    return problems
+
+
+def canonical_key(value):
+    """A key as one text, whether it comes from a document or as text from a table."""
+    if isinstance(value, str):
+        try:
+            value = json_util.loads(value, json_options=JSON_OPTIONS)
+        except Exception:
+            pass
+    normalised = normal(value)
+    if normalised and normalised[0] == "number":
+        return f"number {normalised[1].normalize()}"
+    return repr(normalised)
+
+
+def is_spelling(name, field, avro):
+    import re
+
+    wanted = field or "_"
+    if avro:
+        wanted = re.sub("[^A-Za-z0-9]", "_", field) or "_"
+        wanted = re.sub("^([0-9])", r"_\1", wanted)
+    return re.fullmatch(re.escape(wanted) + r"(_\d+)?", name) is not None
+
+
+def agrees(value, found, avro):
+    expected, found = normal(value), normal(found)
+    if avro:
+        expected, found = unnamed(expected), unnamed(found)
+    return same(expected, found)
+
+
+def unnamed(value):
+    """A normal value without the names of its fields: Avro's differ."""
+    if value is None:
+        return None
+    if value[0] == "document":
+        return ("array", [unnamed(v) for v in value[1].values() if v is not None])
+    if value[0] == "array":
+        return ("array", [unnamed(v) for v in value[1]])
+    return value
+
+
+def compare_jsonl(collection, directory, mode):
+    rows = []
+    for path in sorted(glob.glob(f"{directory}/*.jsonl")):
+        with open(path, encoding="utf-8") as file:
+            rows += file.read().split("\n")[:-1]
+    documents = list(collection.find())
+    if len(rows) != len(documents):
+        return [f"{len(documents)} documents, but {len(rows)} lines"]
+    problems = []
+    by_key = {}
+    for row in rows:
+        parsed = json_util.loads(row, json_options=JSON_OPTIONS)
+        by_key[canonical_key(parsed["_id"])] = (row, parsed)
+    for document in documents:
+        row, parsed = by_key[canonical_key(document["_id"])]
+        if "$invalidUTF8" in row:
+            continue
+        if mode == "canonical":
+            expected = json_util.dumps(document, json_options=JSON_OPTIONS)
+            if normal(json_util.loads(expected, json_options=JSON_OPTIONS)) != normal(parsed):
+                problems.append(f"{row} is not {expected}")
+        elif not same(normal(document), normal(parsed)):
+            problems.append(f"{row} is not {document!r}")
+    return problems
+
+
+def compare_csv(collection, directory):
+    rows = []
+    for path in sorted(glob.glob(f"{directory}/*.csv")):
+        with open(path, encoding="utf-8", newline="") as file:
+            rows += list(csv.DictReader(file))
+    documents = list(collection.find())
+    if len(documents) != len(rows):
+        return [f"{len(documents)} documents, but {len(rows)} rows"]
+    problems = []
+    by_key = {canonical_key(csv_key(row)): row for row in rows}
+    for document in documents:
+        row = by_key.get(canonical_key(document["_id"])) or by_key.get(canonical_key(str(document["_id"])))
+        if row is None:
+            problems.append(f"no row for _id {document['_id']!r}")
+            continue
+        for field in ("string", "int32", "bool"):
+            if field in document and isinstance(document[field], (int, bool)):
+                if row[field] != json.dumps(document[field]):
+                    problems.append(f"_id {document['_id']!r} field {field}: {document[field]!r} is {row[field]!r}")
+    return problems
+
+
+def csv_key(row):
+    return row["_id"]
+
+
+def main():
+    reader, uri, database, name, directory = sys.argv[1:]
+    collection = pymongo.MongoClient(uri)[database].get_collection(name, codec_options=OPTIONS)
+    if reader.startswith("jsonl"):
+        problems = compare_jsonl(collection, directory, "canonical" if "canonical" in reader else "relaxed")
+    elif reader == "csv":
+        problems = compare_csv(collection, directory)
+    else:
+        rows, _ = read(reader, directory)
+        problems = compare_rows(collection, rows, avro=reader == "avro")
+    if problems:
+        print(f"{len(problems)} differences, the first of them:")
+        print("\n".join(problem[:600] for problem in problems[:8]))
+        sys.exit(1)
+    print(f"{collection.estimated_document_count()} documents agree")
+
+
+main()
