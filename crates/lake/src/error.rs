@@ -28,9 +28,11 @@ pub(crate) fn store_failed(what: &str, place: &str, error: StoreError) -> Error 
         StoreError::PermissionDenied { .. } => (ErrorKind::Forbidden, Some(CREDENTIALS)),
         StoreError::Unauthenticated { .. } => (ErrorKind::Unauthenticated, Some(CREDENTIALS)),
         _ => match io_kind(&error) {
-            Some(io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => {
-                (ErrorKind::Storage, Some(DISK_FULL))
-            }
+            Some(
+                io::ErrorKind::StorageFull
+                | io::ErrorKind::QuotaExceeded
+                | io::ErrorKind::FileTooLarge,
+            ) => (ErrorKind::Storage, Some(DISK_FULL)),
             Some(io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem) => (
                 ErrorKind::Storage,
                 Some("make the directory writable for this user, or choose another target"),

@@ -11,8 +11,9 @@ use serde::{Deserialize, Serialize};
 pub const MAX_DECIMAL_DIGITS: u8 = 38;
 
 /// How many documents and arrays may be nested in one another as columns; what lies deeper is
-/// held as Extended JSON text. Query engines and Parquet readers recurse over the schema.
-pub const MAX_NESTING: usize = 32;
+/// held as Extended JSON text. Query engines recurse over the schema, and Avro's JSON parser stops
+/// at 128 levels, four of which each document takes.
+pub const MAX_NESTING: usize = 24;
 
 /// How many fields one document may have as columns. A document that outgrows it (one used as a
 /// map from keys to values) is held as Extended JSON text; at the top level its further fields go

@@ -1,4 +1,4 @@
-//! Avro object container files.
+//! Avro object container files, compressed with deflate: the codec that every reader has.
 
 use std::io::Write;
 
@@ -18,7 +18,7 @@ impl<W: Write> AvroFile<W> {
     pub(crate) fn begin(out: W, schema: &SchemaRef) -> Result<Self, AvroError> {
         let schema = schema.as_ref().clone();
         let writer = WriterBuilder::new(schema)
-            .with_compression(Some(CompressionCodec::ZStandard))
+            .with_compression(Some(CompressionCodec::Deflate))
             .build::<W, AvroOcfFormat>(out)?;
         Ok(Self { writer })
     }
