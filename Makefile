@@ -35,12 +35,14 @@ audit: $(CARGO_DENY) ## Check dependencies against published advisories (needs t
 
 demo: ## Show the whole of it on a MongoDB: MONGODB_URI, or one that it starts
 	$(RELEASE)
-	PATH="$(abspath $(TARGET))/release:$$PATH" $(TARGET)/release/testkit run --mongod -- examples/demo.sh
+	TRIBUTARY="$(abspath $(TARGET))/release/tributary" $(TARGET)/release/testkit run --mongod -- examples/demo.sh
 
 bench: ## Compare the speed with that of peers, on MONGODB_URI or a MongoDB that it starts
-	$(RELEASE)
+	$(RELEASE) --example drain
 	python="$$($(TARGET)/release/testkit venv bench --requirements bench/requirements.txt)" && \
-	PATH="$(abspath $(TARGET))/release:$$PATH" $(TARGET)/release/testkit run --mongod -- "$$python" bench/run.py
+	$(TARGET)/release/testkit run --mongod -- "$$python" bench/run.py --memory \
+		--tributary $(TARGET)/release/tributary --drain $(TARGET)/release/examples/drain
+	cargo bench --workspace --bench decode
 
 help: ## Show this
 	@sed -nE 's/^([a-z]+):[^#]*## (.*)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'

@@ -21,6 +21,7 @@ pub(crate) struct Upload {
     parts: Option<WriteMultipart>,
     runtime: Handle,
     place: Location,
+    path: Path,
     written: u64,
     failure: Option<object_store::Error>,
 }
@@ -37,6 +38,7 @@ impl Upload {
             parts: Some(parts),
             runtime,
             place: place.clone(),
+            path: path.clone(),
             written: 0,
             failure: None,
         })
@@ -51,7 +53,22 @@ impl Upload {
         self.runtime
             .block_on(parts.finish())
             .map_err(|e| self.place.failed("cannot write a file", e))?;
+        if self.place.is_local() {
+            self.sync()?;
+        }
         Ok(self.written)
+    }
+
+    /// Sees to it that the file outlives a crash of the machine, as an object store does by itself.
+    fn sync(&self) -> Result<()> {
+        let path = format!("/{}", self.path);
+        std::fs::File::open(&path)
+            .and_then(|file| file.sync_data())
+            .map_err(|error| {
+                Error::new(ErrorKind::Storage, "cannot write a file")
+                    .on("file", path)
+                    .because(error)
+            })
     }
 
     /// The error of a failed `write`: the store's own, where there is one.

@@ -4,7 +4,7 @@
 //! of all types as the index does; `$gt` and `$lt` see only values of the bound's own type and
 //! would lose the others.
 
-use mongodb::bson::{Bson, Document, doc};
+use mongodb::bson::{Bson, doc};
 use tributary_flow::{CollectionInfo, CollectionKind, Partition};
 use tributary_model::Result;
 
@@ -109,10 +109,14 @@ impl MongoSource {
             .map_err(failed)?;
         let mut ids: Vec<Bson> = Vec::new();
         while cursor.advance().await.map_err(failed)? {
-            let sample: Document = cursor.deserialize_current().map_err(failed)?;
-            if let Some(id) = sample.get("_id") {
-                ids.push(id.clone());
-            }
+            // A key that is text but not UTF-8 makes no bound.
+            let id = cursor
+                .current()
+                .get("_id")
+                .ok()
+                .flatten()
+                .and_then(|id| Bson::try_from(id).ok());
+            ids.extend(id);
         }
         let mut bounds: Vec<String> = Vec::new();
         for i in 1..count {

@@ -253,7 +253,7 @@ impl SnapshotSource for MongoSource {
             if bounded {
                 // `min` includes its bound: the document read last comes again, unless it is gone.
                 if let Some(passed) = passed.take()
-                    && first_id(&batch)?.as_ref() == Some(&passed)
+                    && first_id(&batch)? == Some(passed)
                 {
                     batch.skip = 1;
                 }
@@ -311,21 +311,17 @@ fn zero_copy(batch: RawBatch) -> Result<DocumentBatch, mongodb::error::Error> {
 }
 
 fn first_id(batch: &DocumentBatch) -> Result<Option<Bookmark>> {
-    batch.documents().next().transpose()?.map(id_of).transpose()
+    Ok(batch.documents().next().transpose()?.and_then(id_of))
 }
 
 fn last_id(batch: &DocumentBatch) -> Result<Option<Bookmark>> {
-    batch.documents().last().transpose()?.map(id_of).transpose()
+    Ok(batch.documents().last().transpose()?.and_then(id_of))
 }
 
-fn id_of(document: &[u8]) -> Result<Bookmark> {
-    let malformed = |why: String| {
-        Error::new(ErrorKind::InvalidData, "a document has no readable _id").because(why)
-    };
-    let document =
-        mongodb::bson::RawDocument::from_bytes(document).map_err(|e| malformed(e.to_string()))?;
-    let id = document.get("_id").map_err(|e| malformed(e.to_string()))?;
-    let id = id.ok_or_else(|| malformed("it has none".to_owned()))?;
-    let id = Bson::try_from(id).map_err(|e| malformed(e.to_string()))?;
-    Ok(Bookmark(id.into_canonical_extjson().to_string()))
+/// The document's key; none where it cannot be spelt as Extended JSON, being text that is not
+/// UTF-8. Reading cannot go on from such a one.
+fn id_of(document: &[u8]) -> Option<Bookmark> {
+    let document = mongodb::bson::RawDocument::from_bytes(document).ok()?;
+    let id = Bson::try_from(document.get("_id").ok()??).ok()?;
+    Some(Bookmark(id.into_canonical_extjson().to_string()))
 }

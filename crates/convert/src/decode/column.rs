@@ -6,15 +6,16 @@ use arrow::array::{
     Array, ArrayRef, BooleanArray, BooleanBufferBuilder, Decimal128Array, Float64Array, Int32Array,
     Int64Array, ListArray, NullBufferBuilder, StringArray, StructArray, TimestampMicrosecondArray,
 };
-use arrow::buffer::{NullBuffer, OffsetBuffer, ScalarBuffer};
+use arrow::buffer::{OffsetBuffer, ScalarBuffer};
 use tributary_model::schema::{ColumnType, DecimalShape, MAX_DECIMAL_DIGITS, MAX_NESTING};
 
 use super::document::{DocumentColumn, append_items};
 use super::rescue::{At, Rescuer};
 use super::scalar::{
-    self, Decimal, Observed, decimal_bytes, double_shape, is_exact_double, micros, observe,
+    self, Decimal, Observed, covers, decimal_bytes, double_shape, is_exact_double, is_special,
+    micros, observe,
 };
-use super::text::{Bytes, push_hex, push_uuid};
+use super::text::{Bytes, constant_text, push_hex, push_uuid, untyped_lists};
 use crate::arrow_schema::{self, Naming};
 use crate::extjson::{self, Mode};
 use crate::raw::{MalformedBson, RawElement, kind};
@@ -482,57 +483,6 @@ impl Column {
             }
         }
     }
-}
-
-fn covers(shape: Option<DecimalShape>, needed: DecimalShape) -> bool {
-    shape.is_none_or(|shape| shape.join(needed) == Some(shape))
-}
-
-fn is_special(element_kind: u8) -> bool {
-    matches!(
-        element_kind,
-        kind::TIMESTAMP
-            | kind::REGEX
-            | kind::CODE
-            | kind::CODE_WITH_SCOPE
-            | kind::SYMBOL
-            | kind::MIN_KEY
-            | kind::MAX_KEY
-            | kind::DB_POINTER
-            | kind::UNDEFINED
-    )
-}
-
-/// `text` in each row that is not null.
-fn constant_text(text: &str, rows: usize, nulls: Option<NullBuffer>) -> ArrayRef {
-    let valid = |row| nulls.as_ref().is_none_or(|n| n.is_valid(row));
-    Arc::new(
-        (0..rows)
-            .map(|row| valid(row).then_some(text))
-            .collect::<StringArray>(),
-    )
-}
-
-/// Lists whose items have shown no type: nulls, or documents and lists that are empty themselves
-/// (`items`, as text), written as Extended JSON.
-fn untyped_lists(offsets: &[i32], items: Option<&ArrayRef>, nulls: Option<NullBuffer>) -> ArrayRef {
-    let items = items.and_then(|items| items.as_any().downcast_ref::<StringArray>());
-    let mut bytes = Bytes::default();
-    for pair in offsets.windows(2) {
-        bytes.data.push(b'[');
-        for i in pair[0]..pair[1] {
-            if i > pair[0] {
-                bytes.data.push(b',');
-            }
-            let text = items
-                .filter(|items| items.is_valid(i as usize))
-                .map_or("null", |t| t.value(i as usize));
-            bytes.data.extend_from_slice(text.as_bytes());
-        }
-        bytes.data.push(b']');
-        bytes.end_value();
-    }
-    bytes.finish_text(nulls)
 }
 
 impl Values {

@@ -240,3 +240,24 @@ pub(super) fn decimal_bytes(element: &RawElement<'_>) -> Result<[u8; 16], Malfor
         what: "a decimal128 is not 16 bytes",
     })
 }
+
+/// Whether a column whose values have `shape`, if it keeps one, holds those of `needed` as they are.
+pub(super) fn covers(shape: Option<DecimalShape>, needed: DecimalShape) -> bool {
+    shape.is_none_or(|shape| shape.join(needed) == Some(shape))
+}
+
+/// Whether values of this BSON type have no counterpart in tables.
+pub(super) fn is_special(element_kind: u8) -> bool {
+    matches!(
+        element_kind,
+        kind::TIMESTAMP
+            | kind::REGEX
+            | kind::CODE
+            | kind::CODE_WITH_SCOPE
+            | kind::SYMBOL
+            | kind::MIN_KEY
+            | kind::MAX_KEY
+            | kind::DB_POINTER
+            | kind::UNDEFINED
+    )
+}

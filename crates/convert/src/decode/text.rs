@@ -1,6 +1,6 @@
 //! Text and byte columns: values one behind the other, with offsets, as Arrow lays them out.
 
-use arrow::array::{ArrayRef, BinaryArray, StringArray};
+use arrow::array::{Array, ArrayRef, BinaryArray, StringArray};
 use arrow::buffer::{NullBuffer, OffsetBuffer, ScalarBuffer};
 use std::sync::Arc;
 
@@ -87,4 +87,40 @@ pub(super) fn push_uuid(out: &mut Vec<u8>, bytes: &[u8; 16]) {
         }
         out.extend_from_slice(&HEX[usize::from(*byte)]);
     }
+}
+
+/// `text` in each row that is not null.
+pub(super) fn constant_text(text: &str, rows: usize, nulls: Option<NullBuffer>) -> ArrayRef {
+    let valid = |row| nulls.as_ref().is_none_or(|n| n.is_valid(row));
+    Arc::new(
+        (0..rows)
+            .map(|row| valid(row).then_some(text))
+            .collect::<StringArray>(),
+    )
+}
+
+/// Lists whose items have shown no type: nulls, or documents and lists that are empty themselves
+/// (`items`, as text), written as Extended JSON.
+pub(super) fn untyped_lists(
+    offsets: &[i32],
+    items: Option<&ArrayRef>,
+    nulls: Option<NullBuffer>,
+) -> ArrayRef {
+    let items = items.and_then(|items| items.as_any().downcast_ref::<StringArray>());
+    let mut bytes = Bytes::default();
+    for pair in offsets.windows(2) {
+        bytes.data.push(b'[');
+        for i in pair[0]..pair[1] {
+            if i > pair[0] {
+                bytes.data.push(b',');
+            }
+            let text = items
+                .filter(|items| items.is_valid(i as usize))
+                .map_or("null", |t| t.value(i as usize));
+            bytes.data.extend_from_slice(text.as_bytes());
+        }
+        bytes.data.push(b']');
+        bytes.end_value();
+    }
+    bytes.finish_text(nulls)
 }

@@ -126,7 +126,7 @@ impl LoadSink for FileSink {
     async fn open(&self, source: &str, collection: &CollectionInfo) -> Result<Opened> {
         let format = self.options.format;
         let places = Places::new(&self.lake, collection, format);
-        let lock = places.state.lock()?;
+        let lock = Lock::of(&places.table)?;
         let fingerprint = Fingerprint {
             source: source.to_owned(),
             namespace: collection.namespace.to_string(),
@@ -137,7 +137,7 @@ impl LoadSink for FileSink {
             // A load that became visible just before its process ended took its state with it.
             let moved = StateFiles::new(&places.table);
             if let Some(plan) = moved.read_plan().await? {
-                let receipts = moved.read_receipts().await?;
+                let receipts = moved.read_receipts(&plan.load).await?;
                 moved.remove().await?;
                 places.data.remove_all().await?;
                 if plan.fingerprint == fingerprint {
@@ -152,7 +152,7 @@ impl LoadSink for FileSink {
         if let Some(plan) = places.state.read_plan().await? {
             let visible = existing.is_load(&plan.load, &places).await?;
             if plan.fingerprint == fingerprint {
-                let receipts = places.state.read_receipts().await?;
+                let receipts = places.state.read_receipts(&plan.load).await?;
                 if visible {
                     let summary =
                         commit::finish_summary(&places, format, &plan.load, receipts.values())

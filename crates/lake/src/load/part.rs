@@ -57,6 +57,7 @@ impl Part {
             ..
         } = self;
         let receipt = Receipt {
+            load: inner.plan.load.clone(),
             partition,
             totals,
             schema,

@@ -41,6 +41,8 @@ pub(super) struct Plan {
 /// A finished partition.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Receipt {
+    /// The load it belongs to: one left behind by another load counts for nothing.
+    pub(super) load: String,
     pub(super) partition: u32,
     pub(super) totals: PartitionTotals,
     /// All that was learnt of the schema, beyond what the files needed.
@@ -63,17 +65,6 @@ impl StateFiles {
 
     pub(super) fn directory(&self) -> &Location {
         &self.directory
-    }
-
-    /// Keeps other processes of this machine from loading into the same place. Object stores know
-    /// no such lock; there the plan is created by one process only.
-    pub(super) fn lock(&self) -> Result<Option<Lock>> {
-        // Beside the directory that is renamed and removed, so that the lock outlives both.
-        let data = self
-            .directory
-            .directory()
-            .and_then(|state| state.parent().map(PathBuf::from));
-        data.map(|data| Lock::take(&data)).transpose()
     }
 
     pub(super) async fn read_plan(&self) -> Result<Option<Plan>> {
@@ -102,7 +93,7 @@ impl StateFiles {
             .await
     }
 
-    pub(super) async fn read_receipts(&self) -> Result<HashMap<u32, Receipt>> {
+    pub(super) async fn read_receipts(&self, load: &str) -> Result<HashMap<u32, Receipt>> {
         let mut receipts = HashMap::new();
         for object in self.directory.list().await? {
             let Some(name) = object
@@ -114,24 +105,29 @@ impl StateFiles {
             };
             if let Some(bytes) = self.directory.child(name).read().await? {
                 let receipt: Receipt = self.parse(&bytes)?;
-                receipts.insert(receipt.partition, receipt);
+                if receipt.load == load {
+                    receipts.insert(receipt.partition, receipt);
+                }
             }
         }
         Ok(receipts)
     }
 
-    /// Removes all of it, the plan last: without it the rest would be taken for nothing.
+    /// Removes all of it, the plan last: while there is a plan, what is left is known for what it
+    /// is.
     pub(super) async fn remove(&self) -> Result<()> {
-        if self.directory.is_local() {
-            return self.directory.remove_all().await;
-        }
         let plan = self.directory.child(PLAN);
         for object in self.directory.list().await? {
             if object.location != *plan.path() {
                 self.directory.remove(&object.location).await?;
             }
         }
-        self.directory.remove(plan.path()).await
+        self.directory.remove(plan.path()).await?;
+        if self.directory.is_local() {
+            // Also what an unfinished write of a state file has left.
+            self.directory.remove_all().await?;
+        }
+        Ok(())
     }
 
     fn parse<T: DeserializeOwned>(&self, bytes: &[u8]) -> Result<T> {
@@ -156,6 +152,16 @@ pub(super) struct Lock {
 }
 
 impl Lock {
+    /// Keeps other processes of this machine from loading into `table`. Object stores know no such
+    /// lock; there one process only creates the plan.
+    pub(super) fn of(table: &Location) -> Result<Option<Self>> {
+        table
+            .directory()
+            .map(|directory| Self::take(&directory))
+            .transpose()
+    }
+
+    // The file stands beside the directory, which is renamed and removed.
     fn take(data: &Path) -> Result<Self> {
         let failed = |error: std::io::Error| {
             Error::new(ErrorKind::Storage, "the target cannot be written")

@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod check;
+mod commands;
 mod copy;
 mod formats;
 mod readers;
