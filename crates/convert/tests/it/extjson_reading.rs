@@ -256,7 +256,7 @@ fn malformed_json_is_refused() {
         "",
         " ",
         "nul",
-        "nulll",
+        "nullx",
         "True",
         "{",
         "}",
