@@ -1,5 +1,12 @@
 //! How fast documents become columns, on one core: `cargo bench -p tributary-convert`.
 
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a benchmark of broken code has nothing to measure"
+)]
+
 use divan::Bencher;
 use divan::counter::BytesCount;
 use tributary_convert::{Decoder, Naming};

@@ -339,7 +339,7 @@ fn decimal128(unscaled: i128, scale: u8) -> Result<[u8; 16], EncodeError> {
     let mut coefficient = unscaled.unsigned_abs();
     let mut exponent = -i32::from(scale);
     while coefficient >= 10u128.pow(34) {
-        if coefficient % 10 != 0 {
+        if !coefficient.is_multiple_of(10) {
             return Err(EncodeError::new(
                 "a decimal of more than 34 digits is no decimal128",
             ));

@@ -1,6 +1,6 @@
 //! Raw BSON documents into Arrow columns, with a schema that grows while reading.
 //!
-//! Each field of a document has a slot in a [`document::DocumentColumn`]; a slot's values widen in
+//! Each field of a document has a slot in a document column; a slot's values widen in
 //! place when a value of another type arrives, so nothing is read twice and nothing is sampled.
 
 mod column;

@@ -145,7 +145,7 @@ impl Decimal {
         if scale > i32::from(MAX_DECIMAL_DIGITS) {
             // Zeros at the end need not be kept for the value to be.
             let mut coefficient = self.coefficient;
-            while coefficient % 10 == 0 && scale > i32::from(MAX_DECIMAL_DIGITS) {
+            while coefficient.is_multiple_of(10) && scale > i32::from(MAX_DECIMAL_DIGITS) {
                 coefficient /= 10;
                 scale -= 1;
             }
@@ -166,7 +166,7 @@ impl Decimal {
             return Some(0);
         }
         while shift < 0 {
-            if coefficient % 10 != 0 {
+            if !coefficient.is_multiple_of(10) {
                 return None;
             }
             coefficient /= 10;

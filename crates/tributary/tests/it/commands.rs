@@ -89,7 +89,7 @@ async fn sample_documents_come_on_until_stopped() {
         assert!(std::time::Instant::now() < deadline, "no documents came");
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     }
-    send_signal(&child, Signal::TERM);
+    send_signal(&child, Signal::TERM).unwrap();
     let run = tokio::task::spawn_blocking(move || wait(child))
         .await
         .unwrap()

@@ -1,5 +1,12 @@
 //! The command line against real servers, in one binary.
 
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test fails by panicking"
+)]
+
 mod bad_input;
 mod check;
 mod commands;
