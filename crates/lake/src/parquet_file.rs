@@ -18,8 +18,9 @@ use crate::upload::Upload;
 
 /// The size at which a file is closed and the next begun.
 pub(crate) const FILE_BYTES: usize = 256 << 20;
-/// The encoded size at which a row group is closed: what is held in memory for each file.
-const ROW_GROUP_BYTES: usize = 32 << 20;
+/// The memory that a row group may take while it is written. Encoded it is smaller: dictionaries
+/// are held as they are, and buffers grow ahead.
+const ROW_GROUP_MEMORY: usize = 32 << 20;
 /// The most rows of a row group: readers plan with about a million.
 const ROW_GROUP_ROWS: usize = 1 << 20;
 /// Readers need no more of a value to skip by it.
@@ -81,7 +82,7 @@ impl ParquetFile {
     pub(crate) fn write(&mut self, batch: &RecordBatch) -> Result<()> {
         self.has_nan = self.has_nan || batch.columns().iter().any(has_nan);
         let written = self.writer.write(batch).and_then(|()| {
-            if self.writer.in_progress_size() >= ROW_GROUP_BYTES {
+            if self.writer.memory_size() >= ROW_GROUP_MEMORY {
                 self.writer.flush()
             } else {
                 Ok(())

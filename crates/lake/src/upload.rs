@@ -9,8 +9,9 @@ use tributary_model::{Error, ErrorKind, Result};
 
 use crate::location::Location;
 
-/// The size of one part of an upload; S3 wants at least 5 MiB and allows 10,000 parts.
-const PART: usize = 8 << 20;
+/// The size of one part of an upload: S3 wants at least 5 MiB, and files end long before its limit
+/// of 10,000 parts.
+const PART: usize = 5 << 20;
 /// Parts on their way at once.
 const IN_FLIGHT: usize = 2;
 

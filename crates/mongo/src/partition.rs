@@ -15,8 +15,12 @@ use crate::snapshot::MongoSource;
 const PARTITION_BYTES: u64 = 1 << 30;
 /// Collections below this are read in one piece.
 const WORTH_CUTTING: u64 = 32 << 20;
-/// Documents sampled for each bound: partitions are then even to within a fifth or so.
-const SAMPLES_PER_BOUND: u64 = 32;
+/// Where there are too few partitions of that size to keep all workers busy to the end, they are
+/// made smaller, down to this.
+const LEAST_PARTITION_BYTES: u64 = 128 << 20;
+/// Documents sampled for each bound. The server's random cursor favours some pages, so partitions
+/// are only roughly even.
+const SAMPLES_PER_BOUND: u64 = 100;
 
 impl MongoSource {
     pub(crate) async fn cut(
@@ -30,10 +34,11 @@ impl MongoSource {
         );
         let count = match collection.kind {
             CollectionKind::Collection if bytes >= WORTH_CUTTING && documents > 1000 => {
-                let by_size = bytes.div_ceil(PARTITION_BYTES);
                 let parallel = parallel as u64;
+                let even = (bytes / LEAST_PARTITION_BYTES).min(2 * parallel);
+                let count = bytes.div_ceil(PARTITION_BYTES).max(even);
                 // A whole number of rounds, so that no worker is idle in the last one.
-                by_size.div_ceil(parallel) * parallel
+                count.div_ceil(parallel).max(1) * parallel
             }
             _ => 1,
         };

@@ -429,21 +429,19 @@ impl Column {
                 arrow::array::new_null_array(&arrow::datatypes::DataType::Null, rows)
             }
             Values::Bool(values) => Arc::new(BooleanArray::new(values.finish(), nulls)),
-            Values::Int32(values) => {
-                Arc::new(Int32Array::new(std::mem::take(values).into(), nulls))
-            }
+            Values::Int32(values) => Arc::new(Int32Array::new(renewed(values).into(), nulls)),
             Values::Int64 { values, .. } => {
-                Arc::new(Int64Array::new(std::mem::take(values).into(), nulls))
+                Arc::new(Int64Array::new(renewed(values).into(), nulls))
             }
             Values::Double { values, .. } => {
-                Arc::new(Float64Array::new(std::mem::take(values).into(), nulls))
+                Arc::new(Float64Array::new(renewed(values).into(), nulls))
             }
             Values::Decimal { values, shape } => {
-                let array = Decimal128Array::new(std::mem::take(values).into(), nulls);
+                let array = Decimal128Array::new(renewed(values).into(), nulls);
                 Arc::new(array.with_data_type(arrow_schema::decimal_type(*shape)))
             }
             Values::Date(values) => {
-                let array = TimestampMicrosecondArray::new(std::mem::take(values).into(), nulls);
+                let array = TimestampMicrosecondArray::new(renewed(values).into(), nulls);
                 Arc::new(array.with_timezone("UTC"))
             }
             Values::Binary { bytes, .. } => bytes.finish_binary(nulls),
@@ -465,7 +463,9 @@ impl Column {
                 Arc::new(StructArray::new(fields.into(), children, nulls))
             }
             Values::Array { offsets, items } => {
-                let offsets = std::mem::replace(offsets, vec![0]);
+                let finished = renewed(offsets);
+                offsets.push(0);
+                let offsets = finished;
                 let settled = items.column_type().settled();
                 if matches!(settled, ColumnType::Unknown | ColumnType::Json) {
                     let nested = !items.is_unknown();
@@ -483,6 +483,13 @@ impl Column {
             }
         }
     }
+}
+
+/// The values, leaving room for as many: the next batch is about as large, and growing to its size
+/// by doubling would copy it and leave holes in memory.
+fn renewed<T>(values: &mut Vec<T>) -> Vec<T> {
+    let room = Vec::with_capacity(values.len());
+    std::mem::replace(values, room)
 }
 
 impl Values {

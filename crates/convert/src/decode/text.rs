@@ -40,7 +40,12 @@ impl Bytes {
     }
 
     fn take(&mut self) -> (OffsetBuffer<i32>, Vec<u8>) {
-        let Self { offsets, data } = std::mem::take(self);
+        let room = Self {
+            offsets: Vec::with_capacity(self.offsets.len()),
+            data: Vec::with_capacity(self.data.len()),
+        };
+        let Self { offsets, data } = std::mem::replace(self, room);
+        self.offsets.push(0);
         (OffsetBuffer::new(ScalarBuffer::from(offsets)), data)
     }
 
