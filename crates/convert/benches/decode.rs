@@ -23,10 +23,10 @@ fn documents(kind: Kind, bytes: u64) -> Vec<Vec<u8>> {
         .collect()
 }
 
-/// Batches of 16 MB, as the writer makes them.
+/// Batches of 4 MB, as the writer makes them.
 #[divan::bench(args = [Kind::Flat, Kind::Nested, Kind::Wide, Kind::Sized4K, Kind::Banking])]
 fn decode(bencher: Bencher<'_, '_>, kind: Kind) {
-    let documents = documents(kind, 16 << 20);
+    let documents = documents(kind, 4 << 20);
     let bytes: usize = documents.iter().map(Vec::len).sum();
     let mut decoder = Decoder::default();
     bencher.counter(BytesCount::new(bytes)).bench_local(|| {

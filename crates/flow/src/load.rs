@@ -213,15 +213,11 @@ impl Run {
         stop: &CancellationToken,
     ) -> Result<()> {
         let mut backoff = Backoff::default();
-        let mut attempt = Attempt {
-            writer: Some(load.writer(partition).await?),
-            ..Attempt::default()
-        };
+        let mut attempt = Attempt::new(load.writer(partition).await?);
         loop {
             let before = attempt.written;
-            let result = self
-                .attempt(collection, partition, &mut attempt, stop)
-                .await;
+            let result;
+            (attempt, result) = self.attempt(collection, partition, attempt, stop).await?;
             let error = match result {
                 Ok(()) => return attempt.finish().await,
                 Err(error) => error,
@@ -229,12 +225,8 @@ impl Run {
             if attempt.written != before {
                 backoff.reset();
             }
-            let wait = if error.kind().is_transient() && !stop.is_cancelled() {
-                backoff.next_wait()
-            } else {
-                None
-            };
-            let Some(wait) = wait else {
+            let may_retry = error.kind().is_transient() && !stop.is_cancelled();
+            let Some(wait) = may_retry.then(|| backoff.next_wait()).flatten() else {
                 attempt.abandon().await;
                 return Err(error);
             };
@@ -247,21 +239,22 @@ impl Run {
                 self.observer
                     .restarted(&collection.namespace, attempt.written);
                 attempt.abandon().await;
-                attempt = Attempt {
-                    writer: Some(load.writer(partition).await?),
-                    ..Attempt::default()
-                };
+                attempt = Attempt::new(load.writer(partition).await?);
             }
         }
     }
 
+    /// Reads in this task and writes on a thread of its own, until the end or the first failure.
+    ///
+    /// One thread writes all of it: what a batch allocates, the next one on the same thread can use
+    /// again.
     async fn attempt(
         &self,
         collection: &CollectionInfo,
         partition: &Partition,
-        attempt: &mut Attempt,
+        attempt: Attempt,
         stop: &CancellationToken,
-    ) -> Result<()> {
+    ) -> Result<(Attempt, Result<()>)> {
         let (out, batches) = mpsc::channel::<DocumentBatch>(WAITING_BATCHES);
         let from = attempt.bookmark.clone();
         let read = async {
@@ -271,64 +264,59 @@ impl Run {
                 result = self.source.read(collection, partition, from.as_ref(), out) => result,
             }
         };
-        let write = async {
-            // Owned by this block, so that the reader sees it closed when writing fails.
-            let mut batches = batches;
-            while let Some(batch) = batches.recv().await {
-                let more = attempt.write(batch).await?;
-                self.observer.progressed(&collection.namespace, more);
-            }
-            Ok(())
-        };
-        // Both run in this one task: the next batch is read while one is being written, because
-        // writing happens on a thread of its own.
+        let (observer, namespace) = (Arc::clone(&self.observer), collection.namespace.clone());
+        let write = blocking(move || {
+            let mut attempt = attempt;
+            let result = attempt.write_all(batches, |more| observer.progressed(&namespace, more));
+            (attempt, result)
+        });
         let (read, written) = tokio::join!(read, write);
-        written.and(read)
+        let (attempt, written) = written?;
+        Ok((attempt, written.and(read)))
     }
 }
 
 /// A partition on its way.
-#[derive(Default)]
 struct Attempt {
-    /// Taken while a thread writes with it; gone after a failure to write.
-    writer: Option<Box<dyn PartitionWriter>>,
+    writer: Box<dyn PartitionWriter>,
     bookmark: Option<Bookmark>,
     written: PartitionTotals,
 }
 
 impl Attempt {
-    async fn write(&mut self, batch: DocumentBatch) -> Result<PartitionTotals> {
-        let mut writer = self.writer.take().ok_or_else(writer_gone)?;
-        let bookmark = batch.bookmark.clone();
-        let (writer, result) = blocking(move || {
-            let result = writer.write(&batch);
-            (writer, result)
-        })
-        .await?;
-        self.writer = Some(writer);
-        let more = result?;
-        self.bookmark = bookmark;
-        self.written += more;
-        Ok(more)
+    fn new(writer: Box<dyn PartitionWriter>) -> Self {
+        Self {
+            writer,
+            bookmark: None,
+            written: PartitionTotals::default(),
+        }
     }
 
-    async fn finish(mut self) -> Result<()> {
-        let writer = self.writer.take().ok_or_else(writer_gone)?;
-        blocking(move || writer.finish()).await??;
+    /// Writes all batches that come. Closes the channel when it fails, which the reader sees.
+    fn write_all(
+        &mut self,
+        mut batches: mpsc::Receiver<DocumentBatch>,
+        progressed: impl Fn(PartitionTotals),
+    ) -> Result<()> {
+        while let Some(batch) = batches.blocking_recv() {
+            let more = self.writer.write(&batch)?;
+            self.bookmark = batch.bookmark;
+            self.written += more;
+            progressed(more);
+        }
         Ok(())
     }
 
-    async fn abandon(&mut self) {
-        if let Some(writer) = self.writer.take() {
-            // A failure to clean up is not worth more than the failure that led here; the next
-            // start removes what is left.
-            let _ = blocking(move || writer.abandon()).await;
-        }
+    async fn finish(self) -> Result<()> {
+        blocking(move || self.writer.finish()).await??;
+        Ok(())
     }
-}
 
-fn writer_gone() -> Error {
-    Error::new(ErrorKind::Internal, "a partition's writer was lost")
+    async fn abandon(self) {
+        // A failure to clean up is not worth more than the failure that led here; the next start
+        // removes what is left.
+        let _ = blocking(move || self.writer.abandon()).await;
+    }
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T> {

@@ -20,7 +20,7 @@ use crate::upload::Upload;
 pub(crate) const FILE_BYTES: usize = 256 << 20;
 /// The memory that a row group may take while it is written. Encoded it is smaller: dictionaries
 /// are held as they are, and buffers grow ahead.
-const ROW_GROUP_MEMORY: usize = 32 << 20;
+const ROW_GROUP_MEMORY: usize = 24 << 20;
 /// The most rows of a row group: readers plan with about a million.
 const ROW_GROUP_ROWS: usize = 1 << 20;
 /// Readers need no more of a value to skip by it.

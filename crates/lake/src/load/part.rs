@@ -15,7 +15,7 @@ use crate::parquet_file::{DataFile, FILE_BYTES, ParquetFile};
 
 /// How much BSON is decoded before it goes into a file: large enough that most of a collection's
 /// variety is seen before the first file is begun, and small enough that several fit into memory.
-const BATCH_BYTES: u64 = 8 << 20;
+const BATCH_BYTES: u64 = 4 << 20;
 /// The most rows decoded at once.
 const BATCH_ROWS: usize = 64 << 10;
 
