@@ -7,6 +7,9 @@ use crate::raw::{MalformedBson, RawElement, kind};
 /// The whole numbers up to this one are all exactly doubles.
 const EXACT_DOUBLE: u64 = 1 << 53;
 
+/// The most digits of a BSON decimal128.
+const MAX_BSON_DIGITS: u8 = 34;
+
 /// Milliseconds that still fit into microseconds.
 const MAX_MILLIS: i64 = i64::MAX / 1000;
 
@@ -45,8 +48,8 @@ pub(super) fn double_shape(value: f64) -> Option<DecimalShape> {
         .ok()
         .filter(|scale| *scale <= MAX_DECIMAL_DIGITS)?;
     let integer = integer_digits(value.abs());
-    let shape = DecimalShape { integer, scale };
-    shape.join(DecimalShape::EMPTY)
+    // A decimal128 has no more digits: what is kept as a decimal must be readable back as one.
+    (integer + scale <= MAX_BSON_DIGITS).then_some(DecimalShape { integer, scale })
 }
 
 fn integer_digits(value: f64) -> u8 {

@@ -347,6 +347,13 @@ fn an_integer_that_is_no_double_is_not_rounded() {
 }
 
 #[test]
+fn a_double_of_more_digits_than_a_decimal128_has_makes_text() {
+    let big = (1_i64 << 53) + 1;
+    let documents = [doc! { "x": big }, doc! { "x": -1.0268475987725745e34 }];
+    assert_eq!(type_of(&documents, "x"), Some(ColumnType::Json));
+}
+
+#[test]
 fn a_decimal_takes_its_scale_from_the_data() {
     let decimal = |text: &str| Bson::Decimal128(text.parse().unwrap());
     let documents = [
