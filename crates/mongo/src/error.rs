@@ -6,7 +6,7 @@ use tributary_model::{Error, ErrorKind};
 // Server error codes, from the server's `error_codes.yml`.
 const UNAUTHORIZED: i32 = 13;
 const AUTHENTICATION_FAILED: i32 = 18;
-const NAMESPACE_NOT_FOUND: i32 = 26;
+pub(crate) const NAMESPACE_NOT_FOUND: i32 = 26;
 const CURSOR_NOT_FOUND: i32 = 43;
 const CAPPED_POSITION_LOST: i32 = 136;
 const ATLAS_ERROR: i32 = 8000;

@@ -7,7 +7,7 @@ use serde::Serialize;
 use tributary_flow::{CollectionInfo, SnapshotSource};
 use tributary_model::Result;
 
-use crate::snapshot::MongoSource;
+use crate::snapshot::{MongoSource, whole_number};
 
 /// A clock this far from ours is told: positions and lags are compared across both.
 const CLOCK_SKEW: Duration = Duration::from_secs(5);
@@ -181,24 +181,10 @@ impl MongoSource {
             .selection_criteria(criteria.clone())
             .await
             .ok();
-        let max_bytes =
-            stats
-                .as_ref()
-                .and_then(|s| s.get("maxSize"))
-                .map_or(0, |value| match value {
-                    Bson::Int32(n) => u64::try_from(*n).unwrap_or(0),
-                    Bson::Int64(n) => u64::try_from(*n).unwrap_or(0),
-                    Bson::Double(n) => *n as u64,
-                    _ => 0,
-                });
-        let used = stats
-            .as_ref()
-            .and_then(|s| s.get("size"))
-            .and_then(|v| v.as_i64().or(v.as_i32().map(i64::from)));
+        let number = |key| stats.as_ref().map_or(0, |stats| whole_number(stats, key));
+        let (max_bytes, used) = (number("maxSize"), number("size"));
         // A young oplog that is far from full is short because it is young.
-        let full = used
-            .and_then(|used| u64::try_from(used).ok())
-            .is_some_and(|used| used >= max_bytes / 10 * 9);
+        let full = used > 0 && used >= max_bytes / 10 * 9;
         if window < SHORT_OPLOG && full {
             findings.push(Finding {
                 fatal: false,

@@ -15,6 +15,7 @@ use tributary_flow::{
 use tributary_model::{Error, ErrorKind, Namespace, Result};
 
 use crate::connect::Connection;
+use crate::error::NAMESPACE_NOT_FOUND;
 use crate::selection::Selection;
 
 /// How large the server is asked to make a batch. Larger ones read no faster and take memory in
@@ -25,7 +26,6 @@ const BATCH_DOCUMENTS: u64 = 20_000;
 /// The documents in a batch where their size is not known.
 const BATCH_UNKNOWN: u64 = 1_000;
 
-const NAMESPACE_NOT_FOUND: i32 = 26;
 const COMMAND_NOT_SUPPORTED_ON_VIEW: i32 = 166;
 
 /// The collections of a deployment that were selected.
@@ -125,20 +125,11 @@ impl MongoSource {
         // One document for each shard.
         while let Some(stats) = cursor.next().await {
             let stats = stats.map_err(failed)?;
-            let number = |key: &str| {
-                stats
-                    .get_document("storageStats")
-                    .ok()
-                    .and_then(|s| s.get(key))
-                    .map_or(0, |value| match value {
-                        Bson::Int32(n) => u64::try_from(*n).unwrap_or(0),
-                        Bson::Int64(n) => u64::try_from(*n).unwrap_or(0),
-                        Bson::Double(n) => *n as u64,
-                        _ => 0,
-                    })
+            let Ok(storage) = stats.get_document("storageStats") else {
+                continue;
             };
-            documents += number("count");
-            bytes += number("size");
+            documents += whole_number(storage, "count");
+            bytes += whole_number(storage, "size");
         }
         Ok((Some(documents), Some(bytes)))
     }
@@ -265,6 +256,17 @@ impl SnapshotSource for MongoSource {
             }
         }
         Ok(())
+    }
+}
+
+/// The count or size that a server's answer has under `key`, of whatever type it is; 0 where there
+/// is none.
+pub(crate) fn whole_number(answer: &Document, key: &str) -> u64 {
+    match answer.get(key) {
+        Some(Bson::Int32(n)) => u64::try_from(*n).unwrap_or(0),
+        Some(Bson::Int64(n)) => u64::try_from(*n).unwrap_or(0),
+        Some(Bson::Double(n)) => *n as u64,
+        _ => 0,
     }
 }
 
