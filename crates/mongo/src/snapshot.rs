@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures::StreamExt;
+use futures::{StreamExt, TryStreamExt, stream};
 use mongodb::Collection;
 use mongodb::bson::{Bson, Document, RawDocumentBuf, doc};
 use mongodb::options::{Hint, ReadConcern};
@@ -26,6 +26,8 @@ const BATCH_DOCUMENTS: u64 = 20_000;
 /// The documents in a batch where their size is not known.
 const BATCH_UNKNOWN: u64 = 1_000;
 
+/// How many collections are asked for their sizes at the same time.
+const DESCRIBED_AT_ONCE: usize = 16;
 const COMMAND_NOT_SUPPORTED_ON_VIEW: i32 = 166;
 
 /// The collections of a deployment that were selected.
@@ -161,15 +163,19 @@ impl SnapshotSource for MongoSource {
                 .list_collections()
                 .await
                 .map_err(failed)?;
+            let mut selected = Vec::new();
             while let Some(collection) = listed.next().await {
                 let collection = collection.map_err(failed)?;
                 listed_any = true;
                 if !collection.name.starts_with("system.")
                     && self.selection.includes(&collection.name)
                 {
-                    found.push(self.describe(&database, collection).await?);
+                    selected.push(collection);
                 }
             }
+            let described = selected.into_iter().map(|c| self.describe(&database, c));
+            let described = stream::iter(described).buffer_unordered(DESCRIBED_AT_ONCE);
+            found.extend(described.try_collect::<Vec<_>>().await?);
         }
         found.sort_by(|a, b| a.namespace.cmp(&b.namespace));
         let not_found = |what: String| {

@@ -1,6 +1,6 @@
 //! An Azure Blob server: Azurite's blob service.
 
-use std::{env, process::Command, time::Duration};
+use std::process::Command;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use ring::hmac;
@@ -9,7 +9,7 @@ use crate::{
     cache, env as names,
     error::{Context, Result, TestkitError},
     http,
-    process::{Process, Scratch, loopback, with_free_port},
+    service::Service,
 };
 
 /// The last version that runs on Node.js 20.
@@ -24,8 +24,8 @@ const KEY: &str =
 /// An Azure Blob server with one account that keeps its blobs in memory.
 #[derive(Debug)]
 pub struct AzuriteServer {
+    service: Service,
     endpoint: String,
-    process: Option<(Process, Scratch)>,
 }
 
 impl AzuriteServer {
@@ -37,11 +37,9 @@ impl AzuriteServer {
         let directory = tokio::task::spawn_blocking(install)
             .await
             .context(|| "cannot install the Azure Blob server".to_owned())??;
-        let entry = &directory.join(ENTRY);
-        with_free_port(|port| async move {
-            let scratch = Scratch::new()?;
+        let service = Service::start("the Azure Blob server", "/", |port, scratch| {
             let mut command = Command::new("node");
-            command.arg(entry).args([
+            command.arg(directory.join(ENTRY)).args([
                 "--silent",
                 "--inMemoryPersistence",
                 "--skipApiVersionCheck",
@@ -51,23 +49,14 @@ impl AzuriteServer {
                 "--blobPort",
                 &port.to_string(),
             ]);
-            command.current_dir(scratch.path());
-            let mut process = Process::start(
-                "the Azure Blob server",
-                command,
-                &scratch.path().join("azurite.log"),
-            )?;
-            process
-                .wait_until("answering", Duration::from_secs(60), || async {
-                    http::request(loopback(port), "GET", "/", &[]).await.ok()
-                })
-                .await?;
-            Ok(Self {
-                endpoint: format!("http://127.0.0.1:{port}/{ACCOUNT}"),
-                process: Some((process, scratch)),
-            })
+            command.current_dir(scratch);
+            command
         })
-        .await
+        .await?;
+        Ok(Self {
+            endpoint: format!("{}/{ACCOUNT}", service.endpoint()),
+            service,
+        })
     }
 
     /// The server of `testkit run --azure`, or one of its own outside of it.
@@ -75,12 +64,12 @@ impl AzuriteServer {
     /// # Errors
     /// As [`AzuriteServer::start`].
     pub async fn shared() -> Result<Self> {
-        match env::var(names::AZURE_ENDPOINT) {
-            Ok(endpoint) => Ok(Self {
-                endpoint,
-                process: None,
+        match Service::shared(names::AZURE_ENDPOINT) {
+            Some(service) => Ok(Self {
+                endpoint: service.endpoint().to_owned(),
+                service,
             }),
-            Err(_) => Self::start().await,
+            None => Self::start().await,
         }
     }
 
@@ -91,7 +80,7 @@ impl AzuriteServer {
 
     /// Process id, unless the server is shared.
     pub fn pid(&self) -> Option<u32> {
-        self.process.as_ref().map(|(process, _)| process.pid())
+        self.service.pid()
     }
 
     /// Creates an empty container.

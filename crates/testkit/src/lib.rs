@@ -22,6 +22,7 @@ mod proxy;
 mod python;
 mod replica_set;
 mod s3;
+mod service;
 
 pub use azurite::AzuriteServer;
 pub use error::{Result, TestkitError};

@@ -1,13 +1,13 @@
 //! An S3 server: moto, in a Python environment of its own.
 
-use std::{env, process::Command, time::Duration};
+use std::process::Command;
 
 use crate::{
     env as names,
     error::{Context, Result, TestkitError},
     http,
-    process::{Process, Scratch, loopback, with_free_port},
     python::python_venv,
+    service::Service,
 };
 
 /// Everything moto's S3 needs and no other service's dependencies; all pinned, because moto itself pins nothing.
@@ -16,8 +16,7 @@ const REQUIREMENTS: &str = include_str!("../requirements/s3.txt");
 /// An S3 server that keeps its objects in memory. It accepts any credentials.
 #[derive(Debug)]
 pub struct S3Server {
-    endpoint: String,
-    process: Option<(Process, Scratch)>,
+    service: Service,
 }
 
 impl S3Server {
@@ -32,10 +31,8 @@ impl S3Server {
         })
         .await
         .context(|| "cannot install the S3 server".to_owned())??;
-        let python = &python;
-        with_free_port(|port| async move {
-            let scratch = Scratch::new()?;
-            let mut command = Command::new(python);
+        let service = Service::start("the S3 server", "/moto-api/", |port, _| {
+            let mut command = Command::new(&python);
             command.args([
                 "-m",
                 "moto.server",
@@ -44,22 +41,10 @@ impl S3Server {
                 "-p",
                 &port.to_string(),
             ]);
-            let mut process =
-                Process::start("the S3 server", command, &scratch.path().join("s3.log"))?;
-            process
-                .wait_until("answering", Duration::from_secs(60), || async {
-                    let (status, _) = http::request(loopback(port), "GET", "/moto-api/", &[])
-                        .await
-                        .ok()?;
-                    (status == 200).then_some(())
-                })
-                .await?;
-            Ok(Self {
-                endpoint: format!("http://127.0.0.1:{port}"),
-                process: Some((process, scratch)),
-            })
+            command
         })
-        .await
+        .await?;
+        Ok(Self { service })
     }
 
     /// The server of `testkit run --s3`, or one of its own outside of it.
@@ -67,23 +52,20 @@ impl S3Server {
     /// # Errors
     /// As [`S3Server::start`].
     pub async fn shared() -> Result<Self> {
-        match env::var(names::S3_ENDPOINT) {
-            Ok(endpoint) => Ok(Self {
-                endpoint,
-                process: None,
-            }),
-            Err(_) => Self::start().await,
+        match Service::shared(names::S3_ENDPOINT) {
+            Some(service) => Ok(Self { service }),
+            None => Self::start().await,
         }
     }
 
     /// `http://127.0.0.1:PORT`.
     pub fn endpoint(&self) -> &str {
-        &self.endpoint
+        self.service.endpoint()
     }
 
     /// Process id, unless the server is shared.
     pub fn pid(&self) -> Option<u32> {
-        self.process.as_ref().map(|(process, _)| process.pid())
+        self.service.pid()
     }
 
     /// Creates an empty bucket.
@@ -91,7 +73,7 @@ impl S3Server {
     /// # Errors
     /// The server refuses the name.
     pub async fn create_bucket(&self, name: &str) -> Result<()> {
-        let address = http::address_of(&self.endpoint)?;
+        let address = http::address_of(self.endpoint())?;
         match http::request(address, "PUT", &format!("/{name}"), &[]).await? {
             (200, _) => Ok(()),
             (_, response) => Err(TestkitError::new(format!(

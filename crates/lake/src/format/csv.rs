@@ -2,7 +2,8 @@
 //!
 //! A document's fields become columns named by their path, `a.b.c`; arrays are relaxed Extended
 //! JSON; binary is base64; timestamps are ISO 8601 in UTC. A null is an empty field and an empty
-//! text is `""`, as PostgreSQL reads and writes them.
+//! text is `""`, as PostgreSQL reads and writes them. Of two columns with one name the second gets a
+//! number behind it, as in tables.
 
 use std::io::Write;
 
@@ -11,14 +12,16 @@ use arrow::error::ArrowError;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use tributary_convert::arrow_schema::column_names;
 use tributary_convert::recast::array_to_text;
 use tributary_model::TableSchema;
 use tributary_model::schema::{Column, ColumnType, RESCUED_COLUMN};
 
 /// Writes the line of column names.
 pub(crate) fn write_header(schema: &TableSchema, out: &mut impl Write) -> std::io::Result<()> {
-    let mut names = Vec::new();
-    header("", &schema.columns, &mut names);
+    let mut leaves = Vec::new();
+    leaf_columns("", &schema.columns, &mut leaves);
+    let mut names = column_names(&leaves, true);
     names.push(RESCUED_COLUMN.to_owned());
     let mut line = Vec::new();
     for (i, name) in names.iter().enumerate() {
@@ -31,12 +34,13 @@ pub(crate) fn write_header(schema: &TableSchema, out: &mut impl Write) -> std::i
     out.write_all(&line)
 }
 
-fn header(prefix: &str, columns: &[Column], names: &mut Vec<String>) {
+/// The columns of a file, each with its path as its field.
+fn leaf_columns(prefix: &str, columns: &[Column], leaves: &mut Vec<Column>) {
     for column in columns {
-        let name = format!("{prefix}{}", column.field);
+        let path = format!("{prefix}{}", column.field);
         match &column.column_type {
-            ColumnType::Document(inner) => header(&format!("{name}."), inner, names),
-            _ => names.push(name),
+            ColumnType::Document(inner) => leaf_columns(&format!("{path}."), inner, leaves),
+            leaf => leaves.push(Column::new(path, leaf.clone())),
         }
     }
 }

@@ -1,8 +1,5 @@
 use bytes::Bytes;
-use object_store::{
-    ObjectStore, ObjectStoreExt, PutMode, aws::AmazonS3Builder, azure::MicrosoftAzureBuilder,
-    path::Path,
-};
+use object_store::{ObjectStore, ObjectStoreExt, PutMode, path::Path};
 use tributary_testkit::{AzuriteServer, S3Server, unique_name};
 
 use crate::is_running;
@@ -39,19 +36,19 @@ async fn check(store: &dyn ObjectStore) {
     assert!(store.get(&path).await.is_err());
 }
 
+/// The store at `url`, reached with nothing but a server's variables.
+async fn check_with(url: &str, variables: Vec<(String, String)>) {
+    let url = url.parse().unwrap();
+    let (store, _) = object_store::parse_url_opts(&url, variables).unwrap();
+    check(&store).await;
+}
+
 #[tokio::test]
 async fn an_s3_server_works_with_its_variables_and_is_gone_when_dropped() {
     let server = S3Server::start().await.unwrap();
     let pid = server.pid().unwrap();
     server.create_bucket("bucket").await.unwrap();
-    let builder = AmazonS3Builder::new().with_bucket_name("bucket");
-    let store = server
-        .env()
-        .into_iter()
-        .fold(builder, |builder, (name, value)| {
-            builder.with_config(name.to_lowercase().parse().unwrap(), value)
-        });
-    check(&store.build().unwrap()).await;
+    check_with("s3://bucket", server.env()).await;
     drop(server);
     assert!(!is_running(pid));
 }
@@ -61,14 +58,7 @@ async fn an_azure_server_works_with_its_variables_and_is_gone_when_dropped() {
     let server = AzuriteServer::start().await.unwrap();
     let pid = server.pid().unwrap();
     server.create_container("container").await.unwrap();
-    let builder = MicrosoftAzureBuilder::new().with_container_name("container");
-    let store = server
-        .env()
-        .into_iter()
-        .fold(builder, |builder, (name, value)| {
-            builder.with_config(name.to_lowercase().parse().unwrap(), value)
-        });
-    check(&store.build().unwrap()).await;
+    check_with("az://container", server.env()).await;
     drop(server);
     assert!(!is_running(pid));
 }

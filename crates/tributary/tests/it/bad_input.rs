@@ -74,16 +74,17 @@ async fn an_unreachable_server_is_told_within_its_timeout() {
     assert!(begun.elapsed() < Duration::from_secs(60));
 }
 
+/// Puts one document into `shop.c`.
+async fn insert_one(mongod: &Mongod) {
+    let shop = mongod.client().await.unwrap().database("shop");
+    let collection = shop.collection("c");
+    collection.insert_one(doc! { "x": 1 }).await.unwrap();
+}
+
 #[tokio::test]
 async fn credentials_that_do_not_suffice_are_told_apart() {
     let mongod = Mongod::builder().with_auth().start().await.unwrap();
-    let client = mongod.client().await.unwrap();
-    client
-        .database("shop")
-        .collection("c")
-        .insert_one(doc! { "x": 1 })
-        .await
-        .unwrap();
+    insert_one(&mongod).await;
     mongod
         .create_user("reader", "right", &[("read", "other")])
         .await
@@ -109,13 +110,7 @@ async fn credentials_that_do_not_suffice_are_told_apart() {
 #[tokio::test]
 async fn tls_is_spoken_with_a_server_that_wants_it() {
     let mongod = Mongod::builder().with_tls().start().await.unwrap();
-    let client = mongod.client().await.unwrap();
-    client
-        .database("shop")
-        .collection("c")
-        .insert_one(doc! { "x": 1 })
-        .await
-        .unwrap();
+    insert_one(&mongod).await;
     let directory = tempfile::TempDir::new().unwrap();
     let lake = directory.path().join("lake").to_string_lossy().into_owned();
     let collection = run(&["copy", &mongod.uri_for("shop"), &lake, "--output", "json"])

@@ -7,7 +7,6 @@ differences and exits with 1.
 """
 
 import base64
-import csv
 import glob
 import json
 import math
@@ -346,30 +345,120 @@ def compare_jsonl(collection, directory, mode):
     return problems
 
 
+def read_csv(path):
+    """Rows as dicts of texts, by RFC 4180. Unlike the csv module, this tells an empty field (None) from `""`."""
+    with open(path, encoding="utf-8", newline="") as file:
+        text = file.read()
+    rows, row, at = [], [], 0
+    while at < len(text):
+        if text[at] == '"':
+            end = at + 1
+            while text[end] != '"' or text[end + 1 : end + 2] == '"':
+                end += 2 if text[end] == '"' else 1
+            row.append(text[at + 1 : end].replace('""', '"'))
+            at = end + 1
+        else:
+            end = min(i for i in (text.find(",", at), text.find("\r\n", at)) if i >= 0)
+            row.append(text[at:end] or None)
+            at = end
+        if text[at] == "\r":
+            rows.append(row)
+            row, at = [], at + 2
+        else:
+            at += 1
+    names = rows[0]
+    assert len(set(name.lower() for name in names)) == len(names), f"two columns of one name: {names}"
+    assert all(len(row) == len(names) for row in rows), "rows of different lengths"
+    return [dict(zip(names, row)) for row in rows[1:]]
+
+
 def compare_csv(collection, directory):
-    rows = []
-    for path in sorted(glob.glob(f"{directory}/*.csv")):
-        with open(path, encoding="utf-8", newline="") as file:
-            rows += list(csv.DictReader(file))
+    rows = [row for path in sorted(glob.glob(f"{directory}/*.csv")) for row in read_csv(path)]
     documents = list(collection.find())
+    raws = list(collection.with_options(CodecOptions(document_class=RawBSONDocument)).find())
     if len(documents) != len(rows):
         return [f"{len(documents)} documents, but {len(rows)} rows"]
+    by_key = {}
+    for row in rows:
+        by_key[canonical_key(row["_id"])] = row
     problems = []
-    by_key = {canonical_key(csv_key(row)): row for row in rows}
-    for document in documents:
-        row = by_key.get(canonical_key(document["_id"])) or by_key.get(canonical_key(str(document["_id"])))
+    for document, raw in zip(documents, raws):
+        row = by_key.get(canonical_key(document["_id"])) or by_key.get(canonical_key(csv_text(document["_id"])))
         if row is None:
             problems.append(f"no row for _id {document['_id']!r}")
             continue
-        for field in ("string", "int32", "bool"):
-            if field in document and isinstance(document[field], (int, bool)):
-                if row[field] != json.dumps(document[field]):
-                    problems.append(f"_id {document['_id']!r} field {field}: {document[field]!r} is {row[field]!r}")
+        problems += without_rescued(document, row["_rescued_data"], raw.raw)
+        used = {"_rescued_data"}
+        problems += [f"_id {document['_id']!r} {problem}" for problem in csv_differences(document, "", row, used)]
+        for name, text in row.items():
+            if text is not None and name not in used:
+                problems.append(f"_id {document['_id']!r} has {name!r} = {text!r} from nowhere")
     return problems
 
 
-def csv_key(row):
-    return row["_id"]
+def csv_differences(document, prefix, row, used):
+    """What differs between a document and the columns that begin with `prefix`; adds the columns it has found to `used`."""
+    problems = []
+    for field, value in document.items():
+        if value is ...:
+            # Two fields of one name: the column has the first value, pymongo the other.
+            used.add(field)
+            continue
+        path = prefix + field
+        names = [n for n in row if n == path or (n.startswith(path or "_") and is_spelling(n, path, False))]
+        match = [n for n in names if n not in used and csv_agrees(value, row[n])]
+        if match:
+            used.add(match[0])
+        elif isinstance(value, dict) and all(row[n] is None for n in names):
+            problems += csv_differences(value, f"{path}.", row, used)
+        elif value is not None or any(row[n] is not None for n in names):
+            problems.append(f"field {path!r}: {value!r} is {[row[n] for n in names]!r}")
+    return problems
+
+
+def csv_text(value):
+    """The documented text of a value without parts, or None where it is Extended JSON."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, Binary):
+        return str(value.as_uuid()) if value.subtype == 4 and len(value) == 16 else base64.b64encode(value).decode()
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    if isinstance(value, (str, ObjectId, int, Int64)):
+        return str(value)
+    return None
+
+
+def csv_agrees(value, text):
+    if value is None or text is None:
+        return value is None and text in (None, '{"$undefined":true}')
+    if csv_text(value) == text:
+        return True
+    try:
+        if isinstance(value, DatetimeMS) and int(value) == iso_to_millis(text):
+            return True
+        if isinstance(value, float) and (float(text) == value or value != value and float(text) != float(text)):
+            return True
+        if isinstance(value, (Decimal128, int, Int64)) and Decimal(text) == normal(value)[1]:
+            return True
+    except (ValueError, ArithmeticError):
+        pass
+    return same_as_json(normal(value), text)
+
+
+def iso_to_millis(text):
+    """Milliseconds since 1970 of a date of any year, by counting days: Python's own dates end with the year 9999."""
+    import re
+
+    match = re.fullmatch(r"([+-]?\d{4,})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)\.(\d{3})Z", text)
+    if not match:
+        raise ValueError(text)
+    year, month, day, hours, minutes, seconds, millis = map(int, match.groups())
+    # The calendar repeats after 400 years of 146,097 days.
+    cycles, within = divmod(year, 400)
+    days = datetime(within + 2000, month, day).toordinal() - datetime(1970, 1, 1).toordinal()
+    days += (cycles - 5) * 146_097
+    return (((days * 24 + hours) * 60 + minutes) * 60 + seconds) * 1000 + millis
 
 
 def main():
