@@ -4,12 +4,17 @@
 //! the partitions of all collections side by side, retries, resumes, reports and stops.
 
 pub mod batch;
+pub mod changes;
 pub mod load;
 pub mod observe;
 pub mod retry;
 pub mod snapshot;
 
 pub use batch::DocumentBatch;
+pub use changes::{
+    Applied, Change, ChangeBatch, ChangeSink, ChangeSource, ChangeTable, Event, EventBatch,
+    EventKind, HistoryWindow, TransactionId,
+};
 pub use load::{CollectionOutcome, LoadOptions, LoadReport, load};
 pub use observe::{Observer, Quiet};
 pub use snapshot::{

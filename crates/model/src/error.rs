@@ -30,6 +30,8 @@ pub enum ErrorKind {
     InvalidData,
     /// The target cannot be written: disk full, read-only, broken.
     Storage,
+    /// The source does not remember the changes that come next.
+    HistoryLost,
     /// Stopped on request before the end.
     Interrupted,
     /// A bug in Tributary.

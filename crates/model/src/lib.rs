@@ -1,13 +1,15 @@
-//! What flows through Tributary: names of collections, table schemas, counts and errors.
+//! What flows through Tributary: names of collections, changes and positions, table schemas, errors.
 //!
 //! This crate does no I/O and knows no driver, file format or runtime. Everything else is
 //! built on its words.
 
+pub mod change;
 pub mod error;
 pub mod namespace;
 pub mod schema;
 pub mod widen;
 
+pub use change::{ClusterTime, Operation, Position};
 pub use error::{Error, ErrorKind, Result};
 pub use namespace::Namespace;
 pub use schema::{Column, ColumnType, DecimalShape, TableSchema};

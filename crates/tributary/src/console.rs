@@ -54,9 +54,12 @@ pub(crate) struct TextProgress {
 
 struct Shown {
     bar: ProgressBar,
-    begun: Instant,
+    /// When the first of its documents came in this run.
+    begun: Option<Instant>,
     told: Instant,
     done: PartitionTotals,
+    /// Bytes that earlier runs have read.
+    done_before: u64,
     expected: Option<u64>,
 }
 
@@ -89,12 +92,24 @@ impl TextProgress {
 
 impl Shown {
     fn message(&self) -> String {
-        let seconds = self.begun.elapsed().as_secs_f64().max(0.001);
-        let rate = HumanBytes((self.done.bytes as f64 / seconds) as u64);
+        let Some(begun) = self.begun else {
+            return "waiting".to_owned();
+        };
+        let seconds = begun.elapsed().as_secs_f64().max(0.001);
+        let read = self.done.bytes.saturating_sub(self.done_before) as f64;
+        let left = self
+            .expected
+            .filter(|_| read > 0.0)
+            .map(|expected| {
+                let left = expected.saturating_sub(self.done.bytes) as f64;
+                format!("  {:.0} s left", seconds * left / read)
+            })
+            .unwrap_or_default();
         format!(
-            "{} documents  {}  {rate}/s",
+            "{} documents  {}  {}/s{left}",
             group(self.done.documents),
-            HumanBytes(self.done.bytes)
+            HumanBytes(self.done.bytes),
+            HumanBytes((read / seconds) as u64),
         )
     }
 }
@@ -105,7 +120,7 @@ impl Observer for TextProgress {
             Some(bars) => {
                 let bar = bars.add(ProgressBar::new(collection.bytes.unwrap_or(0)));
                 let template = if collection.bytes.is_some_and(|bytes| bytes > 0) {
-                    "{prefix:28!} [{bar:24}] {percent:>3}%  {msg}  {eta} left"
+                    "{prefix:28!} [{bar:24}] {percent:>3}%  {msg}"
                 } else {
                     "{prefix:28!} {spinner} {msg}"
                 };
@@ -139,14 +154,15 @@ impl Observer for TextProgress {
                 ProgressBar::hidden()
             }
         };
-        let now = Instant::now();
         let shown = Shown {
             bar,
-            begun: now,
-            told: now,
+            begun: None,
+            told: Instant::now(),
             done,
+            done_before: done.bytes,
             expected: collection.bytes,
         };
+        shown.bar.set_message(shown.message());
         let mut collections = self
             .collections
             .lock()
@@ -158,28 +174,13 @@ impl Observer for TextProgress {
         let plain = self.bars.is_none();
         let mut line = None;
         self.with(namespace, |shown| {
+            shown.begun.get_or_insert_with(Instant::now);
             shown.done += more;
             shown.bar.set_position(shown.done.bytes);
-            if plain {
-                if shown.told.elapsed() >= LINE_EVERY {
-                    shown.told = Instant::now();
-                    let left = shown
-                        .expected
-                        .filter(|_| shown.done.bytes > 0)
-                        .map(|expected| {
-                            let seconds = shown.begun.elapsed().as_secs_f64();
-                            let left = expected.saturating_sub(shown.done.bytes) as f64
-                                / shown.done.bytes as f64;
-                            format!("  about {:.0} s left", seconds * left)
-                        });
-                    line = Some(format!(
-                        "{namespace}: {}{}",
-                        shown.message(),
-                        left.unwrap_or_default()
-                    ));
-                }
-            } else {
-                shown.bar.set_message(shown.message());
+            shown.bar.set_message(shown.message());
+            if plain && shown.told.elapsed() >= LINE_EVERY {
+                shown.told = Instant::now();
+                line = Some(format!("{namespace}: {}", shown.message()));
             }
         });
         if let Some(line) = line {

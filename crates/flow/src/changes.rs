@@ -1,0 +1,179 @@
+//! What a source of changes and a sink that follows them promise each other.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use tokio::sync::mpsc;
+use tributary_model::{ClusterTime, Namespace, Operation, Position, Result};
+
+/// One change of one document. Documents are raw BSON, slices of the server's reply.
+#[derive(Debug, Clone)]
+pub struct Change {
+    /// What it does.
+    pub operation: Operation,
+    /// The `documentKey`: `_id`, and before it the shard key where there is one.
+    pub key: Bytes,
+    /// The document after the change. None for a delete, and for an update whose document had been
+    /// deleted when the server looked it up: its delete comes later.
+    pub document: Option<Bytes>,
+    /// The document before the change, where the server keeps it.
+    pub before: Option<Bytes>,
+    /// The `updateDescription` of an update.
+    pub update: Option<Bytes>,
+    /// The transaction it was part of.
+    pub transaction: Option<TransactionId>,
+}
+
+/// A transaction: its session and its number in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TransactionId {
+    /// The `lsid`, as raw BSON.
+    pub session: Bytes,
+    /// The `txnNumber`.
+    pub number: i64,
+}
+
+/// One event of a change stream.
+#[derive(Debug, Clone)]
+pub struct Event {
+    /// The collection; for events of a whole database, an empty collection name.
+    pub namespace: Arc<Namespace>,
+    /// The `_data` of its resume token.
+    pub token: Bytes,
+    /// When it happened, by the deployment's clock.
+    pub cluster_time: ClusterTime,
+    /// When it happened, by the server's wall clock, in milliseconds since 1970.
+    pub wall_time: i64,
+    /// What happened.
+    pub kind: EventKind,
+}
+
+/// What an event is about.
+#[derive(Debug, Clone)]
+pub enum EventKind {
+    /// A document.
+    Change(Change),
+    /// The collection was dropped.
+    Drop,
+    /// The collection has another name now.
+    Rename {
+        /// The new name.
+        to: Namespace,
+    },
+    /// The database was dropped, after all its collections.
+    DropDatabase,
+    /// The stream has ended, because what it watched is gone; a new one can begin behind it.
+    Invalidate,
+    /// Something this version knows nothing of, by the server's name for it.
+    Other(String),
+}
+
+impl Event {
+    /// The token as text.
+    #[must_use]
+    pub fn token(&self) -> &str {
+        // Only hexadecimal digits are ever put there.
+        std::str::from_utf8(&self.token).unwrap_or_default()
+    }
+}
+
+/// Events as they came off the wire together, in the order of the stream.
+#[derive(Debug, Clone)]
+pub struct EventBatch {
+    /// The events; none where the stream was idle.
+    pub events: Vec<Event>,
+    /// How far the stream has got with this batch. Behind its last event, or later.
+    pub position: Position,
+    /// Bytes of the server's reply, which the events keep in memory.
+    pub bytes: usize,
+    /// When the batch was received.
+    pub received: SystemTime,
+}
+
+/// How far back the deployment remembers its changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HistoryWindow {
+    /// The oldest moment that a stream can begin with.
+    pub oldest: ClusterTime,
+    /// The newest.
+    pub newest: ClusterTime,
+}
+
+/// A deployment whose changes can be followed.
+///
+/// Order: events come in the deployment's order; those of one document never change places.
+/// Duplicates: an event comes once in each call of `follow`.
+#[async_trait]
+pub trait ChangeSource: Send + Sync {
+    /// Where the deployment is now. Everything that was acknowledged before this call is at or
+    /// before it; everything that is written after the call comes behind it.
+    async fn now(&self) -> Result<Position>;
+
+    /// Sends the events behind `from` to `out`, batch by batch and without end; an idle stream
+    /// sends batches without events. Returns without an error when `out` is closed, or behind an
+    /// [`EventKind::Invalidate`].
+    ///
+    /// # Errors
+    /// After a transient error following can go on from the last batch's position. An error of
+    /// kind [`HistoryLost`](tributary_model::ErrorKind::HistoryLost) says that the deployment does
+    /// not remember `from` any more.
+    async fn follow(&self, from: &Position, out: mpsc::Sender<EventBatch>) -> Result<()>;
+
+    /// How far back the deployment remembers; none where the user may not know.
+    async fn window(&self) -> Result<Option<HistoryWindow>>;
+}
+
+/// Changes of one collection that are applied together, in order.
+#[derive(Debug, Clone)]
+pub struct ChangeBatch {
+    /// The changes, each with the event it came with.
+    pub changes: Vec<Event>,
+    /// How far the stream had got: everything of this collection up to here is in this batch or in
+    /// an earlier one.
+    pub position: Position,
+}
+
+/// What came of a batch.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Applied {
+    /// Documents written, new ones and new versions.
+    pub upserted: u64,
+    /// Documents gone.
+    pub deleted: u64,
+    /// Values that went to `_rescued_data`.
+    pub rescued: u64,
+    /// Bytes written.
+    pub bytes: u64,
+}
+
+/// Tables that follow collections.
+#[async_trait]
+pub trait ChangeSink: Send + Sync {
+    /// The table of a collection, ready to go on; none where there is none yet.
+    ///
+    /// # Errors
+    /// There is a table, but not one that has followed this collection.
+    async fn open(&self, collection: &Namespace) -> Result<Option<Box<dyn ChangeTable>>>;
+
+    /// An empty table for a collection that is followed from `position` on.
+    async fn create(
+        &self,
+        collection: &Namespace,
+        position: &Position,
+    ) -> Result<Box<dyn ChangeTable>>;
+}
+
+/// The table of one collection.
+///
+/// Durability and visibility: when `apply` has returned, the batch and the position it reaches are
+/// durable and visible, in one step; when it fails or the process dies in it, neither are.
+#[async_trait]
+pub trait ChangeTable: Send {
+    /// How far it has got.
+    fn position(&self) -> Position;
+
+    /// Applies a batch. Changes at or before the table's position are passed over.
+    async fn apply(&mut self, batch: ChangeBatch) -> Result<Applied>;
+}
