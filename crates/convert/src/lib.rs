@@ -8,8 +8,10 @@ pub mod arrow_schema;
 pub mod decode;
 pub mod encode;
 pub mod extjson;
+pub mod key;
 pub mod raw;
 pub mod recast;
 
 pub use arrow_schema::Naming;
 pub use decode::{DecodedBatch, Decoder};
+pub use key::Key;

@@ -148,6 +148,15 @@ pub struct Applied {
     pub bytes: u64,
 }
 
+impl std::ops::AddAssign for Applied {
+    fn add_assign(&mut self, other: Self) {
+        self.upserted += other.upserted;
+        self.deleted += other.deleted;
+        self.rescued += other.rescued;
+        self.bytes += other.bytes;
+    }
+}
+
 /// Tables that follow collections.
 #[async_trait]
 pub trait ChangeSink: Send + Sync {
@@ -156,13 +165,6 @@ pub trait ChangeSink: Send + Sync {
     /// # Errors
     /// There is a table, but not one that has followed this collection.
     async fn open(&self, collection: &Namespace) -> Result<Option<Box<dyn ChangeTable>>>;
-
-    /// An empty table for a collection that is followed from `position` on.
-    async fn create(
-        &self,
-        collection: &Namespace,
-        position: &Position,
-    ) -> Result<Box<dyn ChangeTable>>;
 }
 
 /// The table of one collection.
@@ -171,9 +173,12 @@ pub trait ChangeSink: Send + Sync {
 /// durable and visible, in one step; when it fails or the process dies in it, neither are.
 #[async_trait]
 pub trait ChangeTable: Send {
+    /// Where it is, without credentials.
+    fn place(&self) -> String;
+
     /// How far it has got.
     fn position(&self) -> Position;
 
     /// Applies a batch. Changes at or before the table's position are passed over.
-    async fn apply(&mut self, batch: ChangeBatch) -> Result<Applied>;
+    async fn apply(&mut self, batch: &ChangeBatch) -> Result<Applied>;
 }

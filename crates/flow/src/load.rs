@@ -74,6 +74,21 @@ pub async fn load(
         () = stop.cancelled() => return Err(interrupted()),
         collections = source.collections() => collections?,
     };
+    load_collections(collections, source, sink, observer, options, stop).await
+}
+
+/// As [`load`], for these collections of `source`.
+///
+/// # Errors
+/// A task ended abnormally: a bug.
+pub async fn load_collections(
+    collections: Vec<CollectionInfo>,
+    source: Arc<dyn SnapshotSource>,
+    sink: Arc<dyn LoadSink>,
+    observer: Arc<dyn Observer>,
+    options: LoadOptions,
+    stop: CancellationToken,
+) -> Result<LoadReport> {
     let parallel = options.parallel.max(1);
     let run = Arc::new(Run {
         source,

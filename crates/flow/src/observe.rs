@@ -1,7 +1,10 @@
 //! What the outside is told while a load runs.
 
-use tributary_model::{Error, Namespace};
+use std::time::SystemTime;
 
+use tributary_model::{Error, Namespace, Position};
+
+use crate::changes::Applied;
 use crate::snapshot::{CollectionInfo, LoadSummary, PartitionTotals};
 
 /// Hears of progress. Its methods are called from many threads and must not block.
@@ -24,8 +27,40 @@ pub trait Observer: Send + Sync {
     /// A collection is done.
     fn finished(&self, _namespace: &Namespace, _summary: &LoadSummary, _seconds: f64) {}
 
+    /// A collection's changes are followed from now on.
+    fn following(&self, _namespace: &Namespace, _position: &Position) {}
+
+    /// A batch of changes is durable and visible.
+    fn applied(&self, _namespace: &Namespace, _batch: &AppliedBatch) {}
+
+    /// Something happened to a collection as a whole.
+    fn happened(&self, _namespace: &Namespace, _what: &str) {}
+
+    /// The stream has been read up to this moment, whether anything happened in it or not.
+    fn reached(&self, _position: &Position) {}
+
+    /// Reading the changes failed for now; the next try comes after `wait`.
+    fn source_retrying(&self, _error: &Error, _wait: std::time::Duration) {}
+
     /// A collection failed.
     fn failed(&self, _namespace: &Namespace, _error: &Error) {}
+}
+
+/// A batch of changes on its way, and when it was where.
+#[derive(Debug, Clone, Copy)]
+pub struct AppliedBatch {
+    /// Changes in it.
+    pub changes: u64,
+    /// Their size on the wire, in bytes.
+    pub bytes: u64,
+    /// What came of them.
+    pub applied: Applied,
+    /// When the last of them was made, by the server's wall clock: T0.
+    pub changed: SystemTime,
+    /// When the batch was begun to be applied: T1.
+    pub begun: SystemTime,
+    /// When its commit was acknowledged: T2.
+    pub committed: SystemTime,
 }
 
 /// Tells nobody.

@@ -6,8 +6,6 @@ use rand::Rng as _;
 
 /// The first wait.
 const FIRST: Duration = Duration::from_millis(250);
-/// The longest wait: a new primary is elected well within it.
-const LONGEST: Duration = Duration::from_secs(15);
 /// How many failures in a row, without any progress between them, are waited out. Together with
 /// the driver's own server selection this rides out about two minutes.
 const ATTEMPTS: u32 = 8;
@@ -19,6 +17,9 @@ pub struct Backoff {
 }
 
 impl Backoff {
+    /// The longest wait: a new primary is elected well within it.
+    pub const LONGEST: Duration = Duration::from_secs(15);
+
     /// The wait before the next try; none when it is time to give up.
     pub fn next_wait(&mut self) -> Option<Duration> {
         if self.failures >= ATTEMPTS {
@@ -26,7 +27,7 @@ impl Backoff {
         }
         let ceiling = FIRST
             .saturating_mul(1 << self.failures.min(16))
-            .min(LONGEST);
+            .min(Self::LONGEST);
         self.failures += 1;
         let half = ceiling / 2;
         Some(half + half.mul_f64(rand::rng().random::<f64>()))

@@ -9,6 +9,8 @@ const AUTHENTICATION_FAILED: i32 = 18;
 pub(crate) const NAMESPACE_NOT_FOUND: i32 = 26;
 const CURSOR_NOT_FOUND: i32 = 43;
 const CAPPED_POSITION_LOST: i32 = 136;
+const CHANGE_STREAM_FATAL_ERROR: i32 = 280;
+const CHANGE_STREAM_HISTORY_LOST: i32 = 286;
 const ATLAS_ERROR: i32 = 8000;
 /// Codes after which the same request may succeed on another try.
 const TRANSIENT: &[i32] = &[
@@ -84,11 +86,26 @@ fn classify(error: &DriverError) -> (ErrorKind, Option<&'static str>) {
                 (ErrorKind::Unauthenticated, Some(CREDENTIALS))
             }
             NAMESPACE_NOT_FOUND => (ErrorKind::NotFound, None),
-            code if TRANSIENT.contains(&code) => (ErrorKind::Unavailable, None),
+            CHANGE_STREAM_HISTORY_LOST | CHANGE_STREAM_FATAL_ERROR => (
+                ErrorKind::HistoryLost,
+                Some(
+                    "the oplog does not reach back to where this stopped: load the collections anew \
+                     with --overwrite, and make the oplog larger (`replSetResizeOplog`)",
+                ),
+            ),
+            code if TRANSIENT.contains(&code)
+                || error.contains_label("ResumableChangeStreamError") =>
+            {
+                (ErrorKind::Unavailable, None)
+            }
             _ => (ErrorKind::InvalidData, None),
         },
         DriverKind::InvalidResponse { .. } | DriverKind::Bson(_) => (ErrorKind::InvalidData, None),
-        _ if error.contains_label("RetryableError") => (ErrorKind::Unavailable, None),
+        _ if error.contains_label("RetryableError")
+            || error.contains_label("ResumableChangeStreamError") =>
+        {
+            (ErrorKind::Unavailable, None)
+        }
         _ => (ErrorKind::InvalidData, None),
     }
 }

@@ -1,6 +1,7 @@
-//! The MongoDB adapter, and the only user of its driver: snapshots of collections, and what there
-//! is to know of a deployment.
+//! The MongoDB adapter, and the only user of its driver: snapshots of collections, their
+//! changes, and what there is to know of a deployment.
 
+mod changes;
 mod connect;
 mod error;
 mod inspect;

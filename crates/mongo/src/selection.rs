@@ -78,9 +78,62 @@ impl Selection {
             .filter(|name| !name.contains(['*', '?', '[']))
     }
 
+    /// A regular expression for the names of the collections; none where all are included.
+    pub(crate) fn to_regex(&self) -> Option<String> {
+        if self.collections.is_empty() {
+            return None;
+        }
+        let patterns: Vec<String> = self
+            .collections
+            .iter()
+            .map(|pattern| pattern_to_regex(pattern.as_str()))
+            .collect();
+        Some(format!("^(?:{})$", patterns.join("|")))
+    }
+
     pub(crate) fn describe(&self) -> &str {
         &self.text
     }
+}
+
+/// A shell pattern as a regular expression.
+fn pattern_to_regex(pattern: &str) -> String {
+    let mut regex = String::with_capacity(pattern.len() + 8);
+    let mut rest = pattern.chars().peekable();
+    while let Some(c) = rest.next() {
+        match c {
+            '*' => {
+                while rest.next_if_eq(&'*').is_some() {}
+                regex.push_str("[\\s\\S]*");
+            }
+            '?' => regex.push_str("[\\s\\S]"),
+            '[' => {
+                regex.push('[');
+                if rest.next_if_eq(&'!').is_some() {
+                    regex.push('^');
+                }
+                // The first character of a class is one of its own, even where it is `]`.
+                let mut first = true;
+                for c in rest.by_ref() {
+                    if c == ']' && !first {
+                        break;
+                    }
+                    if matches!(c, '\\' | '[' | ']' | '^') {
+                        regex.push('\\');
+                    }
+                    regex.push(c);
+                    first = false;
+                }
+                regex.push(']');
+            }
+            c if c.is_alphanumeric() || c == '_' => regex.push(c),
+            c => {
+                regex.push('\\');
+                regex.push(c);
+            }
+        }
+    }
+    regex
 }
 
 fn parse_filter(text: &str) -> Result<Document> {
@@ -129,4 +182,18 @@ fn parse_fields(fields: &[String]) -> Result<Option<Document>> {
         projection.insert(field.as_str(), 1);
     }
     Ok(Some(projection))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::pattern_to_regex;
+
+    #[test]
+    fn shell_patterns_become_regular_expressions() {
+        assert_eq!(pattern_to_regex("orders"), "orders");
+        assert_eq!(pattern_to_regex("a.b$c"), r"a\.b\$c");
+        assert_eq!(pattern_to_regex("order*"), r"order[\s\S]*");
+        assert_eq!(pattern_to_regex("[!a-c]?"), r"[^a-c][\s\S]");
+        assert_eq!(pattern_to_regex("[[]x[]]"), r"[\[]x[\]]");
+    }
 }

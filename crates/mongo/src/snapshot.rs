@@ -298,14 +298,19 @@ fn parse_bound(text: &str) -> Result<Bson> {
     Bson::try_from(value).map_err(|e| malformed().because(e))
 }
 
-/// The reply's buffer itself, narrowed to its array of documents.
-fn zero_copy(batch: RawBatch) -> Result<DocumentBatch, mongodb::error::Error> {
+/// The reply's buffer itself.
+pub(crate) fn reply_bytes(batch: RawBatch) -> Bytes {
     struct Reply(RawBatch);
     impl AsRef<[u8]> for Reply {
         fn as_ref(&self) -> &[u8] {
             self.0.as_raw_document().as_bytes()
         }
     }
+    Bytes::from_owner(Reply(batch))
+}
+
+/// The reply's buffer, narrowed to its array of documents.
+fn zero_copy(batch: RawBatch) -> Result<DocumentBatch, mongodb::error::Error> {
     let (start, length) = {
         let array = batch.doc_slices()?.as_bytes();
         let reply = batch.as_raw_document().as_bytes();
@@ -314,8 +319,8 @@ fn zero_copy(batch: RawBatch) -> Result<DocumentBatch, mongodb::error::Error> {
             array.len(),
         )
     };
-    let reply = Bytes::from_owner(Reply(batch));
-    Ok(DocumentBatch::new(reply.slice(start..start + length)))
+    let array = reply_bytes(batch).slice(start..start + length);
+    Ok(DocumentBatch::new(array))
 }
 
 fn first_id(batch: &DocumentBatch) -> Result<Option<Bookmark>> {

@@ -8,7 +8,8 @@ use tributary_mongo::ReadFrom;
 
 /// Moves data between MongoDB and the lake and warehouse.
 ///
-/// Loads whole deployments into typed Delta tables or plain files, and queries them.
+/// Loads whole deployments into typed Delta tables or plain files, keeps the tables current, and
+/// queries them.
 #[derive(Debug, Parser)]
 #[command(
     name = "tributary",
@@ -53,6 +54,16 @@ pub(crate) enum Command {
     /// same arguments: finished partitions are not read again, and the result is the same.
     #[command(after_long_help = COPY_HELP)]
     Copy(Box<CopyArguments>),
+    /// Load collections, then follow their changes
+    ///
+    /// Loads every collection that has no table yet, as `copy` does, and then follows inserts,
+    /// updates, replaces and deletes until stopped. Every commit of a table holds its changes
+    /// together with the position that they reach: a sync that was stopped or killed goes on where
+    /// the tables are, and nothing is lost or doubled.
+    ///
+    /// Needs a replica set or a sharded cluster.
+    #[command(after_long_help = SYNC_HELP)]
+    Sync(Box<SyncArguments>),
     /// Query the lake's tables
     ///
     /// Every Delta table of the lake is `database.collection`. Names are case-sensitive, as the
@@ -104,6 +115,19 @@ AWS_SESSION_TOKEN, AWS_REGION, AWS_ENDPOINT_URL, AWS_SERVER_SIDE_ENCRYPTION (AES
 AWS_SSE_KMS_KEY_ID for s3://; AZURE_STORAGE_ACCOUNT_NAME, AZURE_STORAGE_ACCOUNT_KEY,
 AZURE_STORAGE_SAS_KEY, AZURE_TENANT_ID, AZURE_CLIENT_ID, AZURE_CLIENT_SECRET and
 AZURE_STORAGE_ENDPOINT for az:// and abfss://.
+
+Exit status: 0 done, or stopped by Ctrl-C; 1 failed, and nothing is lost; 2 wrong usage.";
+
+const SYNC_HELP: &str = "\
+Examples:
+  Keep all collections of a database current in a lake on disk:
+    tributary sync mongodb://localhost:27017/shop ./lake
+
+  Catch up with two collections and end, for a schedule:
+    tributary sync 'mongodb+srv://cluster0.example.net/shop' s3://bucket/lake --once \\
+      --collection orders --collection 'customer*'
+
+Credentials of the target come from the environment, as for `copy`.
 
 Exit status: 0 done, or stopped by Ctrl-C; 1 failed, and nothing is lost; 2 wrong usage.";
 
@@ -161,6 +185,59 @@ pub(crate) struct CopyArguments {
     /// How progress and result are told on standard output
     #[arg(long, value_enum, default_value_t = Output::Text)]
     pub(crate) output: Output,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SyncArguments {
+    /// MongoDB address: mongodb://[user:password@]host[:port]/database[?options]. Without a
+    /// database, all databases but admin, config and local. Set SOURCE to `env:NAME` to take it
+    /// from an environment variable and keep the password out of the list of processes
+    #[arg(value_name = "SOURCE")]
+    source: String,
+    /// The lake: directory, s3://bucket/prefix, az://container/prefix or
+    /// abfss://container@account.dfs.core.windows.net/prefix
+    #[arg(value_name = "TARGET")]
+    pub(crate) target: String,
+    /// A collection to follow; `*`, `?` and `[…]` match as in a shell. May be given several times
+    /// [default: all but system collections]
+    #[arg(long = "collection", value_name = "NAME")]
+    collections: Vec<String>,
+    /// Which members of a replica set are read [default: the address's readPreference, or
+    /// secondaryPreferred]
+    #[arg(long, value_name = "MODE")]
+    read_preference: Option<ReadPreference>,
+    /// Catch up with what is there now, and end
+    #[arg(long)]
+    pub(crate) once: bool,
+    /// How long changes are gathered before they are committed, such as 500ms, 1s or 2m
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = crate::sync::parse_duration)]
+    pub(crate) commit_interval: std::time::Duration,
+    /// How many partitions are read and written at once while loading [default: the number of
+    /// cores]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub(crate) parallel: Option<u16>,
+    /// Load all collections anew, replacing what the target holds
+    #[arg(long)]
+    pub(crate) overwrite: bool,
+    /// The directory of this machine for the key indexes: a cache, built anew where it is missing
+    /// [default: tributary/index in the user's cache directory]
+    #[arg(long, value_name = "DIRECTORY")]
+    pub(crate) index: Option<PathBuf>,
+    /// How progress and result are told on standard output
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    pub(crate) output: Output,
+}
+
+impl SyncArguments {
+    pub(crate) fn source(&self) -> SourceArguments {
+        SourceArguments {
+            source: self.source.clone(),
+            collections: self.collections.clone(),
+            filter: None,
+            fields: Vec::new(),
+            read_preference: self.read_preference,
+        }
+    }
 }
 
 #[derive(Debug, Args)]

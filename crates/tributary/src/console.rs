@@ -8,8 +8,10 @@ use std::time::{Duration, Instant};
 use indicatif::{HumanBytes, MultiProgress, ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 use tracing_subscriber::EnvFilter;
-use tributary_flow::{CollectionInfo, LoadReport, LoadSummary, Observer, PartitionTotals};
-use tributary_model::{Error, Namespace};
+use tributary_flow::{
+    AppliedBatch, CollectionInfo, LoadReport, LoadSummary, Observer, PartitionTotals, SyncReport,
+};
+use tributary_model::{Error, Namespace, Position};
 
 use crate::cli::Logs;
 
@@ -50,6 +52,24 @@ pub(crate) fn say(line: &str) {
 pub(crate) struct TextProgress {
     bars: Option<MultiProgress>,
     collections: Mutex<HashMap<Namespace, Shown>>,
+    followed: Mutex<HashMap<Namespace, Followed>>,
+}
+
+/// A collection whose changes are followed.
+struct Followed {
+    bar: ProgressBar,
+    changes: u64,
+    told: Option<Instant>,
+}
+
+impl Followed {
+    fn new(bar: ProgressBar) -> Self {
+        Self {
+            bar,
+            changes: 0,
+            told: None,
+        }
+    }
 }
 
 struct Shown {
@@ -69,7 +89,12 @@ impl TextProgress {
         Self {
             bars,
             collections: Mutex::default(),
+            followed: Mutex::default(),
         }
+    }
+
+    fn followed(&self) -> std::sync::MutexGuard<'_, HashMap<Namespace, Followed>> {
+        self.followed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn with(&self, namespace: &Namespace, change: impl FnOnce(&mut Shown)) {
@@ -214,6 +239,75 @@ impl Observer for TextProgress {
     fn failed(&self, namespace: &Namespace, _error: &Error) {
         self.with(namespace, |shown| shown.bar.finish_and_clear());
     }
+
+    fn following(&self, namespace: &Namespace, position: &Position) {
+        let at = chrono::DateTime::from_timestamp(position.cluster_time.seconds().into(), 0);
+        let at = at.map_or_else(String::new, |at| {
+            format!(" from {} on", at.format("%F %TZ"))
+        });
+        match &self.bars {
+            Some(bars) => {
+                let bar = bars.add(ProgressBar::no_length());
+                if let Ok(style) = ProgressStyle::with_template("{prefix:28!} {spinner} {msg}") {
+                    bar.set_style(style);
+                }
+                bar.set_prefix(namespace.to_string());
+                bar.set_message(format!("following{at}"));
+                bar.enable_steady_tick(Duration::from_millis(200));
+                let mut followed = self.followed();
+                followed.insert(namespace.clone(), Followed::new(bar));
+            }
+            None => {
+                note(&format!("{namespace}: following{at}"));
+                let mut followed = self.followed();
+                followed.insert(namespace.clone(), Followed::new(ProgressBar::hidden()));
+            }
+        }
+    }
+
+    fn applied(&self, namespace: &Namespace, batch: &AppliedBatch) {
+        let mut line = None;
+        if let Some(followed) = self.followed().get_mut(namespace) {
+            followed.changes += batch.changes;
+            let text = format!(
+                "{} changes  {:.1} s behind",
+                group(followed.changes),
+                lag(batch).as_secs_f64()
+            );
+            if self.bars.is_none()
+                && followed
+                    .told
+                    .is_none_or(|told| told.elapsed() >= LINE_EVERY)
+            {
+                followed.told = Some(Instant::now());
+                line = Some(format!("{namespace}: {text}"));
+            }
+            followed.bar.set_message(text);
+        }
+        if let Some(line) = line {
+            note(&line);
+        }
+    }
+
+    fn happened(&self, namespace: &Namespace, what: &str) {
+        self.tell(&format!("{namespace}: {what}"));
+    }
+
+    fn source_retrying(&self, error: &Error, wait: Duration) {
+        self.tell(&format!(
+            "{error}; trying again in {:.1} s",
+            wait.as_secs_f64()
+        ));
+    }
+}
+
+/// How old the last change of a batch was when it became visible.
+fn lag(batch: &AppliedBatch) -> Duration {
+    // A server whose clock is ahead is no lag.
+    batch
+        .committed
+        .duration_since(batch.changed)
+        .unwrap_or_default()
 }
 
 /// A JSON object a line on standard output.
@@ -285,6 +379,102 @@ impl Observer for JsonProgress {
             &json!({ "event": "failed", "namespace": namespace.to_string(), "error": error.to_string() }),
         );
     }
+
+    fn following(&self, namespace: &Namespace, position: &Position) {
+        emit(
+            &json!({ "event": "following", "namespace": namespace.to_string(), "position": position }),
+        );
+    }
+
+    fn applied(&self, namespace: &Namespace, batch: &AppliedBatch) {
+        emit(&json!({
+            "event": "applied", "namespace": namespace.to_string(), "changes": batch.changes,
+            "bytes": batch.bytes, "upserted": batch.applied.upserted, "deleted": batch.applied.deleted,
+            "rescued": batch.applied.rescued, "bytesWritten": batch.applied.bytes,
+            "changedAt": millis(batch.changed), "begunAt": millis(batch.begun),
+            "committedAt": millis(batch.committed), "lagSeconds": lag(batch).as_secs_f64(),
+        }));
+    }
+
+    fn happened(&self, namespace: &Namespace, what: &str) {
+        emit(&json!({ "event": "happened", "namespace": namespace.to_string(), "what": what }));
+    }
+
+    fn source_retrying(&self, error: &Error, wait: Duration) {
+        emit(&json!({
+            "event": "retrying", "error": error.to_string(), "waitSeconds": wait.as_secs_f64(),
+        }));
+    }
+}
+
+/// Milliseconds since 1970.
+fn millis(time: std::time::SystemTime) -> u128 {
+    time.duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |since| since.as_millis())
+}
+
+/// The last event of `sync`: what became of each collection.
+pub(crate) fn synced_event(report: &SyncReport, seconds: f64, interrupted: bool) -> Value {
+    let collections: Vec<Value> = report
+        .collections
+        .iter()
+        .map(|collection| {
+            let loaded = collection.loaded.as_ref();
+            let rescued = loaded.map_or(0, |loaded| loaded.totals.rescued);
+            let mut event = json!({
+                "namespace": collection.namespace.to_string(),
+                "documents": loaded.map_or(0, |loaded| loaded.totals.documents),
+                "bytes": loaded.map_or(0, |loaded| loaded.totals.bytes),
+                "rescued": rescued + collection.applied.rescued,
+                "seconds": seconds,
+                "table": collection.table,
+                "changes": collection.changes,
+                "upserted": collection.applied.upserted,
+                "deleted": collection.applied.deleted,
+            });
+            if let Some(error) = &collection.failure {
+                event["error"] = error.to_string().into();
+            }
+            event
+        })
+        .collect();
+    json!({ "event": "finished", "seconds": seconds, "interrupted": interrupted, "collections": collections })
+}
+
+/// The summary of `sync` for people.
+pub(crate) fn sync_table(report: &SyncReport, seconds: f64) -> String {
+    let mut rows = vec![
+        [
+            "collection",
+            "loaded",
+            "changes",
+            "upserted",
+            "deleted",
+            "rescued",
+            "table",
+        ]
+        .map(str::to_owned),
+    ];
+    let mut changes = 0;
+    for collection in &report.collections {
+        let loaded = collection.loaded.as_ref().map(|loaded| loaded.totals);
+        let loaded = loaded.unwrap_or_default();
+        changes += collection.changes;
+        rows.push([
+            collection.namespace.to_string(),
+            group(loaded.documents),
+            group(collection.changes),
+            group(collection.applied.upserted),
+            group(collection.applied.deleted),
+            group(loaded.rescued + collection.applied.rescued),
+            collection.table.clone(),
+        ]);
+    }
+    format!(
+        "{}\n{} changes in {seconds:.1} s",
+        aligned(&rows),
+        group(changes)
+    )
 }
 
 /// The last event of a command: what became of each collection.

@@ -20,12 +20,10 @@ pub(crate) async fn run(arguments: CopyArguments, stop: CancellationToken) -> Re
     let options = SinkOptions {
         format: arguments.format.format(arguments.json),
         overwrite: arguments.overwrite,
+        position: None,
     };
     let sink = Arc::new(FileSink::new(place, options));
-    let parallel = arguments.parallel.map_or_else(
-        || std::thread::available_parallelism().map_or(1, usize::from),
-        usize::from,
-    );
+    let parallel = parallel(arguments.parallel);
     let observer: SharedObserver = match arguments.output {
         Output::Text => Arc::new(TextProgress::new()),
         Output::Json => Arc::new(JsonProgress::default()),
@@ -67,6 +65,14 @@ pub(crate) async fn run(arguments: CopyArguments, stop: CancellationToken) -> Re
     }
     let usage = failed.iter().all(|error| error.kind() == ErrorKind::Usage);
     Ok(if usage { crate::WRONG_USAGE } else { FAILED })
+}
+
+/// How many partitions are worked on at once: as asked, or one for each core.
+pub(crate) fn parallel(asked: Option<u16>) -> usize {
+    asked.map_or_else(
+        || std::thread::available_parallelism().map_or(1, usize::from),
+        usize::from,
+    )
 }
 
 /// The source that the arguments name.

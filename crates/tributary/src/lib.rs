@@ -6,6 +6,7 @@ mod console;
 mod copy;
 mod demo;
 mod sql;
+mod sync;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -77,6 +78,7 @@ fn execute(command: Command) -> Result<u8> {
         let stop = stop_on_signal();
         match command {
             Command::Copy(arguments) => copy::run(*arguments, stop).await,
+            Command::Sync(arguments) => sync::run(*arguments, stop).await,
             Command::Sql(arguments) => sql::run(arguments, stop).await,
             Command::Check(arguments) => check::run(*arguments, stop).await,
             Command::DemoData(arguments) => demo::run(arguments, stop).await,

@@ -94,6 +94,36 @@ pub(crate) fn double_to_decimal(value: f64, scale: u8) -> Option<i128> {
     })
 }
 
+/// The digits and the exponent of the finite `value` where no more than those of a decimal128 say it
+/// exactly, the last digit not being zero; the sign aside.
+pub(crate) fn double_to_coefficient(value: f64) -> Option<(u128, i32)> {
+    let bits = value.abs().to_bits();
+    let exponent = (bits >> 52) as i32;
+    // The digits of a subnormal number are far too many.
+    if exponent == 0 || !value.is_finite() {
+        return None;
+    }
+    let mantissa = (bits & ((1 << 52) - 1)) | (1 << 52);
+    let trailing = mantissa.trailing_zeros();
+    let mut coefficient = u128::from(mantissa >> trailing);
+    let mut twos = exponent - 1075 + trailing as i32;
+    let mut tens = 0;
+    while twos > 0 && coefficient.is_multiple_of(5) {
+        coefficient /= 5;
+        twos -= 1;
+        tens += 1;
+    }
+    let factor = if twos >= 0 {
+        2u128.checked_pow(twos.unsigned_abs())?
+    } else {
+        // m × 2^-p = m × 5^p × 10^-p
+        tens = twos;
+        5u128.checked_pow(twos.unsigned_abs())?
+    };
+    let coefficient = coefficient.checked_mul(factor)?;
+    (coefficient < 10u128.pow(u32::from(MAX_BSON_DIGITS))).then_some((coefficient, tens))
+}
+
 /// A Decimal128 of BSON as sign and digits: `coefficient × 10^exponent`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Decimal {

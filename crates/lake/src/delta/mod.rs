@@ -1,5 +1,9 @@
-//! Delta tables: their schema and statistics, and commits to their log.
+//! Delta tables: their definition and statistics, their log, and commits to it.
 
+pub(crate) mod definition;
+pub(crate) mod deletion_vector;
+pub(crate) mod follow;
+pub(crate) mod log;
 pub(crate) mod schema;
 pub(crate) mod stats;
 pub(crate) mod table;

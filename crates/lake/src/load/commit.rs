@@ -78,7 +78,8 @@ pub(super) async fn commit(inner: &Arc<Inner>, existing: &Existing) -> Result<Lo
     let joined = receipts
         .iter()
         .fold(TableSchema::default(), |joined, r| joined.join(&r.schema));
-    let schema = joined.join(&schema).settled();
+    let known = joined.join(&schema);
+    let schema = known.settled();
     let written: Vec<DataFile> = receipts
         .iter()
         .flat_map(|r| r.files.iter().cloned())
@@ -100,7 +101,16 @@ pub(super) async fn commit(inner: &Arc<Inner>, existing: &Existing) -> Result<Lo
             } else {
                 None
             };
-            table::commit(&places.table, old, &schema, &files, &inner.plan.load).await?;
+            let position = inner.plan.position.as_ref();
+            table::commit(
+                &places.table,
+                old,
+                &known,
+                &files,
+                &inner.plan.load,
+                position,
+            )
+            .await?;
         }
         _ => publish_files(inner, existing, &schema, &files, &receipts).await?,
     }

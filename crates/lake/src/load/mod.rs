@@ -7,7 +7,7 @@
 mod commit;
 mod part;
 mod rewrite;
-mod state;
+pub(crate) mod state;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,7 +18,7 @@ use tributary_flow::{
     CollectionInfo, Load, LoadSink, LoadSummary, Opened, Partition, PartitionTotals,
     PartitionWriter,
 };
-use tributary_model::{Error, ErrorKind, Result, TableSchema};
+use tributary_model::{Error, ErrorKind, Position, Result, TableSchema};
 
 use crate::delta::table;
 use crate::format::Format;
@@ -34,6 +34,9 @@ pub struct SinkOptions {
     pub format: Format,
     /// Replace what is there.
     pub overwrite: bool,
+    /// Where the source stands before anything of it is read: Delta tables then follow their
+    /// collections from there on.
+    pub position: Option<Position>,
 }
 
 /// A lake that loads are written into.
@@ -131,7 +134,10 @@ impl LoadSink for FileSink {
             source: source.to_owned(),
             namespace: collection.namespace.to_string(),
             uuid: collection.uuid.clone(),
-            format: format.name().to_owned(),
+            format: match &self.options.position {
+                Some(_) => format!("{}, followed", format.name()),
+                None => format.name().to_owned(),
+            },
         };
         if format != Format::Delta && places.table.is_local() {
             // A load that became visible just before its process ended took its state with it.
@@ -210,6 +216,7 @@ impl LoadSink for FileSink {
             load,
             fingerprint,
             partitions: Vec::new(),
+            position: self.options.position.clone(),
         };
         Ok(Opened::Fresh(Box::new(self.load(
             places,

@@ -3,15 +3,7 @@
 //!
 //! All of it computes and blocks: it is called on a blocking thread.
 
-use std::io;
-
 use arrow::array::RecordBatch;
-use bytes::{Buf, Bytes};
-use object_store::ObjectStoreExt;
-use object_store::path::Path;
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
-use parquet::file::reader::{ChunkReader, Length};
-use tokio::runtime::Handle;
 use tributary_convert::Naming;
 use tributary_convert::arrow_schema::{column_names, table_schema};
 use tributary_convert::recast::recast_batch;
@@ -22,12 +14,11 @@ use crate::format::avro::AvroFile;
 use crate::format::{Format, csv};
 use crate::location::Location;
 use crate::parquet_file::{DataFile, FILE_BYTES, ParquetFile};
+use crate::stored_file::{self, StoredFile};
 use crate::upload::Upload;
 
 /// Below this a file that was cut short by a change of schema is joined with the next ones.
 const SMALL_FILE: u64 = 32 << 20;
-/// Rows read and written at once.
-const BATCH_ROWS: usize = 8 << 10;
 
 /// The files of a load as they are to be: those that fit the final schema as they are, the others
 /// written again. Answers them with the bytes that were written again.
@@ -182,93 +173,7 @@ fn fits(file: &DataFile, schema: &TableSchema, format: Format) -> bool {
 fn read(
     data: &Location,
     file: &DataFile,
-    mut each: impl FnMut(RecordBatch) -> Result<()>,
+    each: impl FnMut(RecordBatch) -> Result<()>,
 ) -> Result<()> {
-    let failed = |error: parquet::errors::ParquetError| {
-        Error::new(ErrorKind::Storage, "cannot read back a file of the load")
-            .on("file", data.child(&file.name))
-            .because(error)
-    };
-    let stored = StoredFile {
-        data: data.clone(),
-        path: data.path().clone().join(file.name.as_str()),
-        size: file.size,
-        runtime: Handle::current(),
-    };
-    let batches = ParquetRecordBatchReaderBuilder::try_new(stored)
-        .and_then(|builder| builder.with_batch_size(BATCH_ROWS).build())
-        .map_err(failed)?;
-    for batch in batches {
-        each(batch.map_err(|error| failed(error.into()))?)?;
-    }
-    Ok(())
-}
-
-/// A file of an object store, read from a thread that blocks.
-#[derive(Clone)]
-struct StoredFile {
-    data: Location,
-    path: Path,
-    size: u64,
-    runtime: Handle,
-}
-
-impl StoredFile {
-    fn fetch(&self, start: u64, length: u64) -> Result<Bytes, object_store::Error> {
-        self.runtime.block_on(
-            self.data
-                .root()
-                .get_range(&self.path, start..start + length),
-        )
-    }
-}
-
-impl Length for StoredFile {
-    fn len(&self) -> u64 {
-        self.size
-    }
-}
-
-impl ChunkReader for StoredFile {
-    type T = Forward;
-
-    fn get_read(&self, start: u64) -> parquet::errors::Result<Self::T> {
-        Ok(Forward {
-            file: self.clone(),
-            position: start,
-            buffer: Bytes::new(),
-        })
-    }
-
-    fn get_bytes(&self, start: u64, length: usize) -> parquet::errors::Result<Bytes> {
-        self.fetch(start, length as u64)
-            .map_err(|error| parquet::errors::ParquetError::External(error.into()))
-    }
-}
-
-/// Reads on from a place in a file, a little at a time: page headers are read so.
-struct Forward {
-    file: StoredFile,
-    position: u64,
-    buffer: Bytes,
-}
-
-impl io::Read for Forward {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        const AT_ONCE: u64 = 16 << 10;
-        if self.buffer.is_empty() {
-            let length = AT_ONCE.min(self.file.size - self.position);
-            if length == 0 {
-                return Ok(0);
-            }
-            self.buffer = self
-                .file
-                .fetch(self.position, length)
-                .map_err(io::Error::other)?;
-            self.position += length;
-        }
-        let count = into.len().min(self.buffer.len());
-        self.buffer.copy_to_slice(&mut into[..count]);
-        Ok(count)
-    }
+    stored_file::read(&StoredFile::new(data, &file.name, file.size), None, each)
 }

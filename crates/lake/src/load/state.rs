@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tributary_flow::{Partition, PartitionTotals};
-use tributary_model::{Error, ErrorKind, Result, TableSchema};
+use tributary_model::{Error, ErrorKind, Position, Result, TableSchema};
 
 use crate::location::Location;
 use crate::parquet_file::DataFile;
@@ -36,6 +36,9 @@ pub(super) struct Plan {
     pub(super) load: String,
     pub(super) fingerprint: Fingerprint,
     pub(super) partitions: Vec<Partition>,
+    /// Where the source stood before any of it was read, where its changes are to be followed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) position: Option<Position>,
 }
 
 /// A finished partition.
@@ -146,7 +149,7 @@ impl StateFiles {
 }
 
 /// A file that one process holds, gone when it is let go.
-pub(super) struct Lock {
+pub(crate) struct Lock {
     path: PathBuf,
     _file: File,
 }
@@ -154,7 +157,7 @@ pub(super) struct Lock {
 impl Lock {
     /// Keeps other processes of this machine from loading into `table`. Object stores know no such
     /// lock; there one process only creates the plan.
-    pub(super) fn of(table: &Location) -> Result<Option<Self>> {
+    pub(crate) fn of(table: &Location) -> Result<Option<Self>> {
         table
             .directory()
             .map(|directory| Self::take(&directory))

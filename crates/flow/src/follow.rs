@@ -1,0 +1,450 @@
+//! Following changes: one stream, fanned out to the tables of its collections, each of which
+//! commits by itself.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tributary_model::{Error, ErrorKind, Namespace, Position, Result};
+
+use crate::changes::{
+    Applied, ChangeBatch, ChangeSource, ChangeTable, Event, EventBatch, EventKind,
+};
+use crate::observe::{AppliedBatch, Observer};
+use crate::retry::Backoff;
+
+/// Batches of events waiting between the stream and the tables.
+const WAITING_BATCHES: usize = 2;
+/// What an event takes in memory beside its documents.
+const EVENT_BYTES: usize = 300;
+
+/// How changes are followed.
+#[derive(Debug, Clone)]
+pub struct FollowOptions {
+    /// How long changes are gathered before they are committed.
+    pub commit_interval: Duration,
+    /// How many bytes of changes of one collection are gathered at most.
+    pub batch_bytes: usize,
+    /// How many bytes of changes of all collections are held in memory at most.
+    pub memory_bytes: usize,
+    /// Stop when the stream has reached this position, everything up to it being committed.
+    pub until: Option<Position>,
+}
+
+impl Default for FollowOptions {
+    fn default() -> Self {
+        Self {
+            commit_interval: Duration::from_secs(1),
+            batch_bytes: 32 << 20,
+            memory_bytes: 64 << 20,
+            until: None,
+        }
+    }
+}
+
+/// Why following has ended.
+#[derive(Debug)]
+pub enum Followed {
+    /// It was stopped, or has reached the position it was to reach.
+    Done,
+    /// A collection has appeared that is to be loaded first.
+    Appeared(Namespace),
+}
+
+/// A table that is followed, and what has come of it.
+pub(crate) struct Flow {
+    pub(crate) namespace: Arc<Namespace>,
+    /// Where the table is.
+    pub(crate) place: String,
+    /// None while a batch is being applied, and after a failure.
+    table: Option<Box<dyn ChangeTable>>,
+    /// How far the table has got.
+    position: Position,
+    pending: Vec<Event>,
+    pending_bytes: usize,
+    /// When the first of the pending changes came.
+    since: Option<Instant>,
+    /// Bytes of the batch that is being applied.
+    applying: usize,
+    pub(crate) applied: Applied,
+    pub(crate) changes: u64,
+    pub(crate) failure: Option<Error>,
+}
+
+impl Flow {
+    pub(crate) fn new(namespace: Namespace, table: Box<dyn ChangeTable>) -> Self {
+        Self {
+            namespace: Arc::new(namespace),
+            place: table.place(),
+            position: table.position(),
+            table: Some(table),
+            pending: Vec::new(),
+            pending_bytes: 0,
+            since: None,
+            applying: 0,
+            applied: Applied::default(),
+            changes: 0,
+            failure: None,
+        }
+    }
+
+    fn is_idle(&self) -> bool {
+        self.failure.is_some() || (self.table.is_some() && self.pending.is_empty())
+    }
+
+    fn fail(&mut self, error: Error) {
+        self.pending = Vec::new();
+        self.pending_bytes = 0;
+        self.applying = 0;
+        self.since = None;
+        self.failure = Some(error);
+    }
+}
+
+/// A batch that has been applied, or has failed.
+struct Outcome {
+    namespace: Arc<Namespace>,
+    table: Box<dyn ChangeTable>,
+    result: Result<AppliedBatch>,
+}
+
+/// Follows the changes behind the least of the tables' positions.
+///
+/// `listed` is where the source stood when its collections were listed: an event of a collection
+/// that has no table, behind it, tells of a new one.
+pub(crate) async fn follow(
+    source: &Arc<dyn ChangeSource>,
+    flows: &mut HashMap<Namespace, Flow>,
+    listed: &Position,
+    options: &FollowOptions,
+    observer: &Arc<dyn Observer>,
+    stop: &CancellationToken,
+) -> Result<Followed> {
+    let mut start = listed.clone();
+    for flow in flows.values().filter(|flow| flow.failure.is_none()) {
+        observer.following(&flow.namespace, &flow.position);
+        if !flow.position.reaches(&start) {
+            start = flow.position.clone();
+        }
+    }
+    let (out, events) = mpsc::channel(WAITING_BATCHES);
+    let reader = tokio::spawn(read_on(
+        Arc::clone(source),
+        start.clone(),
+        out,
+        Arc::clone(observer),
+        options.until.is_none(),
+    ));
+    let (outcomes, applied) = mpsc::unbounded_channel();
+    let mut router = Router {
+        flows,
+        listed,
+        options,
+        observer,
+        position: start,
+        outcomes,
+        ending: None,
+    };
+    let ended = router.run(events, applied, stop).await;
+    let read = reader.await.map_err(|panic| {
+        Error::new(
+            ErrorKind::Internal,
+            "the reader of changes ended abnormally",
+        )
+        .because(panic)
+    })?;
+    // The stream's own failure is the cause of an end without a reason.
+    read?;
+    Ok(ended)
+}
+
+/// Reads the stream, through as many interruptions as it takes.
+async fn read_on(
+    source: Arc<dyn ChangeSource>,
+    mut position: Position,
+    out: mpsc::Sender<EventBatch>,
+    observer: Arc<dyn Observer>,
+    for_ever: bool,
+) -> Result<()> {
+    let mut backoff = Backoff::default();
+    loop {
+        let (inner, mut batches) = mpsc::channel::<EventBatch>(1);
+        let from = position.clone();
+        let read = source.follow(&from, inner);
+        let forward = async {
+            while let Some(batch) = batches.recv().await {
+                let reached = batch.position.clone();
+                if out.send(batch).await.is_err() {
+                    break;
+                }
+                backoff.reset();
+                position = reached;
+            }
+            // Closed, so that the source sees that nobody listens.
+            drop(batches);
+        };
+        let result = tokio::select! {
+            (result, ()) = async { tokio::join!(read, forward) } => result,
+            () = out.closed() => return Ok(()),
+        };
+        if out.is_closed() {
+            return Ok(());
+        }
+        let error = match result {
+            // The stream was invalidated: a new one begins behind.
+            Ok(()) => continue,
+            Err(error) => error,
+        };
+        if !error.kind().is_transient() {
+            return Err(error);
+        }
+        let wait = match backoff.next_wait() {
+            Some(wait) => wait,
+            None if for_ever => Backoff::LONGEST,
+            None => return Err(error),
+        };
+        observer.source_retrying(&error, wait);
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            () = out.closed() => return Ok(()),
+        }
+    }
+}
+
+struct Router<'a> {
+    flows: &'a mut HashMap<Namespace, Flow>,
+    listed: &'a Position,
+    options: &'a FollowOptions,
+    observer: &'a Arc<dyn Observer>,
+    /// How far the stream has been read.
+    position: Position,
+    outcomes: mpsc::UnboundedSender<Outcome>,
+    /// Set when no more is read, and what has been read is being committed.
+    ending: Option<Followed>,
+}
+
+impl Router<'_> {
+    async fn run(
+        &mut self,
+        events: mpsc::Receiver<EventBatch>,
+        mut applied: mpsc::UnboundedReceiver<Outcome>,
+        stop: &CancellationToken,
+    ) -> Followed {
+        let mut events = Some(events);
+        loop {
+            if self.is_done() {
+                self.ending.get_or_insert(Followed::Done);
+            }
+            if self.ending.is_some() {
+                // The reader sees it, and ends.
+                events = None;
+            }
+            let due = self.begin_due();
+            if self.ending.is_some() && self.flows.values().all(Flow::is_idle) {
+                return self.ending.take().unwrap_or(Followed::Done);
+            }
+            let may_read = self.held_bytes() < self.options.memory_bytes;
+            let next = async {
+                match &mut events {
+                    Some(events) if may_read => events.recv().await,
+                    _ => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                () = stop.cancelled(), if self.ending.is_none() => {
+                    self.ending = Some(Followed::Done);
+                }
+                Some(outcome) = applied.recv() => self.finish(outcome),
+                batch = next => match batch {
+                    Some(batch) => self.route(batch),
+                    // The reader has failed: what it had read is committed.
+                    None => self.ending = Some(Followed::Done),
+                },
+                () = sleep_until(due) => {}
+            }
+        }
+    }
+
+    /// Whether everything that was to be reached is committed.
+    fn is_done(&self) -> bool {
+        let reached = self
+            .options
+            .until
+            .as_ref()
+            .is_some_and(|until| self.position.reaches(until));
+        reached || self.flows.values().all(|flow| flow.failure.is_some())
+    }
+
+    fn held_bytes(&self) -> usize {
+        self.flows
+            .values()
+            .map(|flow| flow.pending_bytes + flow.applying)
+            .sum()
+    }
+
+    fn route(&mut self, batch: EventBatch) {
+        let now = Instant::now();
+        for event in batch.events {
+            let Some(flow) = self.flows.get_mut(event.namespace.as_ref()) else {
+                self.meet_unknown(&event);
+                if self.ending.is_some() {
+                    // It is read again once the new collection is loaded.
+                    return;
+                }
+                continue;
+            };
+            let passed = flow.position.has_passed(event.token(), event.cluster_time);
+            if passed || flow.failure.is_some() {
+                continue;
+            }
+            match &event.kind {
+                EventKind::Change(change) => {
+                    let document = change.document.as_ref().map_or(0, bytes::Bytes::len);
+                    let before = change.before.as_ref().map_or(0, bytes::Bytes::len);
+                    flow.pending_bytes += EVENT_BYTES + change.key.len() + document + before;
+                    flow.since.get_or_insert(now);
+                    flow.pending.push(event);
+                }
+                EventKind::Drop => self.observer.happened(&event.namespace, "dropped"),
+                EventKind::Rename { to } => {
+                    let what = format!("renamed to {to}");
+                    self.observer.happened(&event.namespace, &what);
+                }
+                EventKind::DropDatabase | EventKind::Invalidate => {}
+                EventKind::Other(kind) => self.observer.happened(&event.namespace, kind),
+            }
+        }
+        self.position = batch.position;
+        self.observer.reached(&self.position);
+    }
+
+    fn meet_unknown(&mut self, event: &Event) {
+        let appeared = match &event.kind {
+            EventKind::Change(_) => event.namespace.as_ref(),
+            EventKind::Rename { to } if !self.flows.contains_key(to) => to,
+            EventKind::DropDatabase => {
+                self.observer.happened(&event.namespace, "database dropped");
+                return;
+            }
+            _ => return,
+        };
+        if !self.listed.has_passed(event.token(), event.cluster_time) {
+            self.ending = Some(Followed::Appeared(appeared.clone()));
+        }
+    }
+
+    /// Begins to apply what is due, and says when the next is.
+    fn begin_due(&mut self) -> Option<Instant> {
+        let mut next = None;
+        let full = self.held_bytes() >= self.options.memory_bytes;
+        for flow in self.flows.values_mut() {
+            let (Some(since), true) = (flow.since, flow.table.is_some()) else {
+                continue;
+            };
+            let due = since + self.options.commit_interval;
+            let is_due = self.ending.is_some()
+                || full
+                || flow.pending_bytes >= self.options.batch_bytes
+                || due <= Instant::now();
+            if !is_due {
+                next = Some(next.map_or(due, |next: Instant| next.min(due)));
+                continue;
+            }
+            if let Some(table) = flow.table.take() {
+                flow.since = None;
+                flow.applying = std::mem::take(&mut flow.pending_bytes);
+                let batch = ChangeBatch {
+                    changes: std::mem::take(&mut flow.pending),
+                    position: self.position.clone(),
+                };
+                let apply = apply(
+                    Arc::clone(&flow.namespace),
+                    table,
+                    batch,
+                    flow.applying as u64,
+                    self.outcomes.clone(),
+                    Arc::clone(self.observer),
+                );
+                tokio::spawn(apply);
+            }
+        }
+        next
+    }
+
+    fn finish(&mut self, outcome: Outcome) {
+        let Some(flow) = self.flows.get_mut(outcome.namespace.as_ref()) else {
+            return;
+        };
+        flow.applying = 0;
+        match outcome.result {
+            Ok(batch) => {
+                flow.position = outcome.table.position();
+                flow.table = Some(outcome.table);
+                flow.changes += batch.changes;
+                flow.applied += batch.applied;
+                self.observer.applied(&outcome.namespace, &batch);
+            }
+            Err(error) => {
+                let error = error.on("namespace", &outcome.namespace);
+                self.observer.failed(&outcome.namespace, &error);
+                flow.fail(error);
+            }
+        }
+    }
+}
+
+async fn sleep_until(due: Option<Instant>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(due).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Applies one batch, through as many transient failures as it takes.
+async fn apply(
+    namespace: Arc<Namespace>,
+    mut table: Box<dyn ChangeTable>,
+    batch: ChangeBatch,
+    bytes: u64,
+    outcomes: mpsc::UnboundedSender<Outcome>,
+    observer: Arc<dyn Observer>,
+) {
+    let begun = SystemTime::now();
+    let mut backoff = Backoff::default();
+    let result = loop {
+        let error = match table.apply(&batch).await {
+            Ok(applied) => break Ok(applied),
+            Err(error) => error,
+        };
+        let wait = error
+            .kind()
+            .is_transient()
+            .then(|| backoff.next_wait())
+            .flatten();
+        let Some(wait) = wait else {
+            break Err(error);
+        };
+        observer.retrying(&namespace, &error, wait);
+        tokio::time::sleep(wait).await;
+    };
+    let changed = batch.changes.last().map_or(0, |event| event.wall_time);
+    let changed = Duration::from_millis(u64::try_from(changed).unwrap_or(0));
+    let result = result.map(|applied| AppliedBatch {
+        changes: batch.changes.len() as u64,
+        bytes,
+        applied,
+        changed: SystemTime::UNIX_EPOCH + changed,
+        begun,
+        committed: SystemTime::now(),
+    });
+    // Nobody is left to hear of it only when the process ends.
+    let _ = outcomes.send(Outcome {
+        namespace,
+        table,
+        result,
+    });
+}

@@ -1,0 +1,438 @@
+//! Tables that follow a collection: where they stand, which files they consist of, and how both
+//! move on together.
+
+use std::collections::HashMap;
+
+use deltalake::DeltaTableError;
+use deltalake::kernel::{Action, Add, Remove, Transaction};
+use futures::TryStreamExt;
+use roaring::RoaringTreemap;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tributary_model::{ClusterTime, Error, ErrorKind, Position, Result, TableSchema};
+use uuid::Uuid;
+
+use crate::delta::definition::Definition;
+use crate::delta::log::{self, Commit, CommitInfo};
+use crate::delta::{deletion_vector, table};
+use crate::error::table_failed;
+use crate::location::Location;
+
+/// The name under which the log keeps how far the table has got.
+const APPLICATION: &str = "tributary:sync";
+/// How many versions are looked through for the token of the position.
+const VERSIONS_READ_BACK: usize = 10_000;
+
+/// How far a table has got, as its commits carry it.
+///
+/// The cluster time is the version of a `txn` action, which outlives the clean-up of the log; the
+/// token is in the `commitInfo` of the same commit, which does not.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Mark {
+    pub(crate) position: Position,
+    /// The process that wrote it.
+    writer: Uuid,
+    /// Counts the commits of that process.
+    sequence: u64,
+}
+
+impl Mark {
+    /// The mark of a table that begins at `position`.
+    pub(crate) fn new(position: Position) -> Self {
+        Self {
+            position,
+            writer: Uuid::new_v4(),
+            sequence: 0,
+        }
+    }
+
+    /// The mark of the same process after the next commit.
+    fn next(&self, position: Position) -> Self {
+        Self {
+            position,
+            writer: self.writer,
+            sequence: self.sequence + 1,
+        }
+    }
+
+    pub(crate) fn transaction(&self) -> Transaction {
+        let time = self.position.cluster_time.0.cast_signed();
+        let now = chrono::Utc::now().timestamp_millis();
+        Transaction::new_with_last_update(APPLICATION, time, Some(now))
+    }
+
+    pub(crate) fn to_json(&self) -> Value {
+        // A plain struct always is JSON.
+        serde_json::to_value(self).unwrap_or_default()
+    }
+
+    fn of(commit: &Commit) -> Option<Self> {
+        serde_json::from_value(commit.own()?.clone()).ok()
+    }
+
+    fn is(&self, other: &Self) -> bool {
+        (self.writer, self.sequence) == (other.writer, other.sequence)
+    }
+}
+
+/// A data file of the current version.
+#[derive(Debug, Clone)]
+pub(crate) struct LiveFile {
+    /// The action that put it there.
+    pub(crate) add: Add,
+    /// Rows in it, deleted ones included.
+    pub(crate) rows: u64,
+    /// The rows that are deleted; none where its deletion vector has not been read yet.
+    deleted: Option<RoaringTreemap>,
+}
+
+impl LiveFile {
+    fn new(add: Add) -> Self {
+        let rows = add
+            .stats
+            .as_deref()
+            .and_then(|stats| serde_json::from_str::<Value>(stats).ok())
+            .and_then(|stats| stats["numRecords"].as_u64())
+            .unwrap_or(0);
+        let deleted = add.deletion_vector.is_none().then(RoaringTreemap::new);
+        Self { add, rows, deleted }
+    }
+
+    /// How many of its rows are deleted.
+    pub(crate) fn deleted_rows(&self) -> u64 {
+        self.add
+            .deletion_vector
+            .as_ref()
+            .map_or(0, |vector| vector.cardinality.unsigned_abs())
+    }
+
+    fn remove_action(&self, data_change: bool) -> Remove {
+        Remove {
+            path: self.add.path.clone(),
+            data_change,
+            deletion_timestamp: Some(chrono::Utc::now().timestamp_millis()),
+            extended_file_metadata: Some(true),
+            partition_values: Some(self.add.partition_values.clone()),
+            size: Some(self.add.size),
+            tags: self.add.tags.clone(),
+            deletion_vector: self.add.deletion_vector.clone(),
+            base_row_id: self.add.base_row_id,
+            default_row_commit_version: self.add.default_row_commit_version,
+        }
+    }
+}
+
+/// What one commit does to the files of a table.
+#[derive(Debug, Default)]
+pub(crate) struct Edit {
+    /// New files.
+    pub(crate) added: Vec<Add>,
+    /// Rows to be marked as deleted, by file.
+    pub(crate) deleted: HashMap<String, RoaringTreemap>,
+    /// Files to be replaced by others that hold the same rows in the same places: the rows deleted
+    /// in the one are deleted in the other. Not together with `deleted`.
+    pub(crate) rewritten: HashMap<String, Add>,
+}
+
+/// What became of an attempt to commit.
+pub(crate) enum Outcome {
+    /// It is the table's current version.
+    Committed,
+    /// Others have committed first, or the commit itself had arrived before. The table has been
+    /// brought up to its current version, and these of its files are new or changed.
+    Overtaken(Vec<String>),
+}
+
+/// A table that follows a collection, at its current version.
+#[derive(Debug)]
+pub(crate) struct LiveTable {
+    pub(crate) place: Location,
+    pub(crate) version: u64,
+    pub(crate) definition: Definition,
+    /// All that is known of its values.
+    pub(crate) schema: TableSchema,
+    pub(crate) files: HashMap<String, LiveFile>,
+    mark: Mark,
+}
+
+impl LiveTable {
+    /// The table at `place` as it is now; none where there is none.
+    ///
+    /// # Errors
+    /// There is a table, but not one that follows a collection.
+    pub(crate) async fn open(place: &Location) -> Result<Option<Self>> {
+        let Some(table) = table::open(place).await? else {
+            return Ok(None);
+        };
+        let failed = |error: DeltaTableError| {
+            table_failed("cannot read the table's log", &place.to_string(), error)
+        };
+        let log = table.log_store();
+        let snapshot = table.snapshot().map_err(failed)?;
+        let definition = Definition::of(snapshot).map_err(|error| failed(error.into()))?;
+        definition.check_writable(place)?;
+        let time = snapshot
+            .transaction_version(log.as_ref(), APPLICATION)
+            .await
+            .map_err(failed)?;
+        let (Some(time), Some(schema)) = (time, definition.schema()) else {
+            return Err(Error::new(
+                ErrorKind::AlreadyExists,
+                "the target holds a table that does not follow a collection",
+            )
+            .on("table", place)
+            .remedy("give --overwrite to replace it, or choose another target"));
+        };
+        let files = snapshot
+            .snapshot()
+            .file_views(&log, None)
+            .map_ok(|file| {
+                let add = Add {
+                    path: file.path().into_owned(),
+                    size: file.size(),
+                    modification_time: file.modification_time(),
+                    data_change: true,
+                    stats: file.stats(),
+                    partition_values: file.partition_values_map(),
+                    deletion_vector: file.deletion_vector_descriptor(),
+                    ..Add::default()
+                };
+                (add.path.clone(), LiveFile::new(add))
+            })
+            .try_collect()
+            .await
+            .map_err(failed)?;
+        let version = snapshot.version();
+        let cluster_time = ClusterTime(time.cast_unsigned());
+        let position = read_position(place, version, cluster_time).await?;
+        Ok(Some(Self {
+            place: place.clone(),
+            version,
+            definition,
+            schema,
+            files,
+            mark: Mark::new(position),
+        }))
+    }
+
+    /// How far it has got.
+    pub(crate) fn position(&self) -> &Position {
+        &self.mark.position
+    }
+
+    /// Whether the row is there: its file is part of the table, and it is not deleted.
+    pub(crate) async fn is_live(&mut self, path: &str, row: u32) -> Result<bool> {
+        match self.files.get_mut(path) {
+            Some(file) => Ok(!deleted_rows(&self.place, file).await?.contains(row.into())),
+            None => Ok(false),
+        }
+    }
+
+    /// The rows of a file that are deleted.
+    pub(crate) async fn deleted(&mut self, path: &str) -> Result<Option<&RoaringTreemap>> {
+        match self.files.get_mut(path) {
+            Some(file) => Ok(Some(&*deleted_rows(&self.place, file).await?)),
+            None => Ok(None),
+        }
+    }
+
+    /// Commits `edit` together with the definition as it stands, as the next version. By it the
+    /// table reaches `position`; where there is none, its content stays the same.
+    pub(crate) async fn commit(
+        &mut self,
+        edit: Edit,
+        position: Option<Position>,
+        operation: &'static str,
+        parameters: Value,
+    ) -> Result<Outcome> {
+        let data_change = position.is_some();
+        let mut changed = Vec::new();
+        let mut removes = Vec::new();
+        let mut gone = Vec::new();
+        let mut vectors = deletion_vector::VectorFile::new();
+        for (path, rows) in &edit.deleted {
+            let Some(file) = self.files.get_mut(path) else {
+                continue;
+            };
+            let mut deleted = deleted_rows(&self.place, file).await?.clone();
+            deleted |= rows;
+            removes.push(file.remove_action(data_change));
+            if deleted.len() >= file.rows {
+                gone.push(path.clone());
+                continue;
+            }
+            let mut add = file.add.clone();
+            add.deletion_vector = Some(vectors.push(&deleted)?);
+            add.stats = add.stats.map(|stats| loosened(&stats));
+            add.data_change = data_change;
+            let mut file = LiveFile::new(add);
+            file.deleted = Some(deleted);
+            changed.push((path.clone(), file));
+        }
+        for (path, new) in &edit.rewritten {
+            let Some(file) = self.files.get(path) else {
+                continue;
+            };
+            removes.push(file.remove_action(data_change));
+            let mut add = new.clone();
+            add.data_change = data_change;
+            add.deletion_vector.clone_from(&file.add.deletion_vector);
+            if add.deletion_vector.is_some() {
+                add.stats = add.stats.map(|stats| loosened(&stats));
+            }
+            let mut new = LiveFile::new(add);
+            new.deleted.clone_from(&file.deleted);
+            changed.push((path.clone(), new));
+        }
+        if !vectors.is_empty() {
+            vectors.write(&self.place).await?;
+        }
+
+        let mark = self.mark.next(
+            position
+                .clone()
+                .unwrap_or_else(|| self.mark.position.clone()),
+        );
+        let mut actions = Vec::new();
+        if position.is_some() {
+            actions.push(Action::Txn(mark.transaction()));
+        }
+        let definition = self.definition.actions().map_err(|error| {
+            Error::new(ErrorKind::Internal, "a table's definition is not JSON").because(error)
+        })?;
+        actions.extend(definition);
+        actions.extend(removes.into_iter().map(Action::Remove));
+        actions.extend(
+            changed
+                .iter()
+                .map(|(_, file)| Action::Add(file.add.clone())),
+        );
+        actions.extend(edit.added.iter().cloned().map(Action::Add));
+        let info = CommitInfo {
+            operation,
+            parameters,
+            is_blind_append: false,
+            own: Some(mark.to_json()),
+        };
+        if !log::put(&self.place, self.version + 1, &info, &actions).await? {
+            return self.catch_up(&mark).await;
+        }
+        self.version += 1;
+        self.mark = mark;
+        self.definition.committed();
+        for path in gone {
+            self.files.remove(&path);
+        }
+        for (old, file) in changed {
+            self.files.remove(&old);
+            self.files.insert(file.add.path.clone(), file);
+        }
+        for add in edit.added {
+            self.files.insert(add.path.clone(), LiveFile::new(add));
+        }
+        Ok(Outcome::Committed)
+    }
+
+    /// Takes over the versions that others have committed.
+    ///
+    /// `wanted` is the commit that was tried: it may have arrived after all, after its request had
+    /// been given up.
+    async fn catch_up(&mut self, wanted: &Mark) -> Result<Outcome> {
+        let mut touched = Vec::new();
+        let mut redefined = false;
+        while let Some(commit) = log::read(&self.place, self.version + 1).await? {
+            let mark = Mark::of(&commit);
+            let ours = mark.as_ref().is_some_and(|mark| mark.is(wanted));
+            if !ours
+                && commit
+                    .transactions
+                    .iter()
+                    .any(|txn| txn.app_id == APPLICATION)
+            {
+                return Err(Error::new(
+                    ErrorKind::AlreadyExists,
+                    "another sync writes to the same table",
+                )
+                .on("table", &self.place)
+                .remedy("stop one of the two"));
+            }
+            self.version += 1;
+            redefined |= commit.redefines && !ours;
+            for remove in &commit.removes {
+                self.files.remove(&remove.path);
+            }
+            for add in commit.adds {
+                touched.push(add.path.clone());
+                self.files.insert(add.path.clone(), LiveFile::new(add));
+            }
+            if ours {
+                self.mark = wanted.clone();
+                self.definition.committed();
+            }
+        }
+        if redefined {
+            self.redefine().await?;
+            touched = self.files.keys().cloned().collect();
+        }
+        touched.retain(|path| self.files.contains_key(path));
+        Ok(Outcome::Overtaken(touched))
+    }
+
+    /// Takes over a definition that another writer has changed.
+    async fn redefine(&mut self) -> Result<()> {
+        let Some(now) = Box::pin(Self::open(&self.place)).await? else {
+            return Err(Error::new(ErrorKind::NotFound, "the table is gone")
+                .on("table", &self.place)
+                .remedy("start again to load it anew"));
+        };
+        let (writer, sequence) = (self.mark.writer, self.mark.sequence);
+        *self = now;
+        self.mark.writer = writer;
+        self.mark.sequence = sequence;
+        Ok(())
+    }
+}
+
+/// The rows of a file that are deleted, read when they are first asked for.
+async fn deleted_rows<'a>(
+    place: &Location,
+    file: &'a mut LiveFile,
+) -> Result<&'a mut RoaringTreemap> {
+    let vector = file.add.deletion_vector.as_ref();
+    let read = match (&file.deleted, vector) {
+        (None, Some(vector)) => Some(deletion_vector::read(place, vector).await?),
+        _ => None,
+    };
+    Ok(file.deleted.get_or_insert_with(|| read.unwrap_or_default()))
+}
+
+/// Statistics of a file of which rows are deleted: its bounds still hold, but need not be met.
+fn loosened(stats: &str) -> String {
+    match serde_json::from_str::<Value>(stats) {
+        Ok(Value::Object(mut stats)) => {
+            stats.insert("tightBounds".to_owned(), false.into());
+            Value::Object(stats).to_string()
+        }
+        _ => stats.to_owned(),
+    }
+}
+
+/// The position of the table at `version`: with the token, where the log still has it.
+async fn read_position(
+    place: &Location,
+    version: u64,
+    cluster_time: ClusterTime,
+) -> Result<Position> {
+    for version in (0..=version).rev().take(VERSIONS_READ_BACK) {
+        let Some(commit) = log::read(place, version).await? else {
+            break;
+        };
+        if let Some(mark) = Mark::of(&commit) {
+            return Ok(mark.position);
+        }
+    }
+    Ok(Position {
+        cluster_time,
+        resume_token: None,
+    })
+}

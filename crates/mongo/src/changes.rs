@@ -1,0 +1,343 @@
+//! Reading a deployment's changes as raw batches of one change stream.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::StreamExt;
+use mongodb::bson::{Bson, Document, RawBsonRef, RawDocument, doc};
+use mongodb::options::{ReadConcern, ReadPreference, SelectionCriteria};
+use tokio::sync::mpsc;
+use tributary_flow::{
+    Change, ChangeSource, Event, EventBatch, EventKind, HistoryWindow, TransactionId,
+};
+use tributary_model::{ClusterTime, Error, ErrorKind, Namespace, Operation, Position, Result};
+
+use crate::snapshot::{MongoSource, reply_bytes};
+
+/// How long the server waits for something to happen before it answers that nothing has.
+const IDLE: Duration = Duration::from_secs(1);
+/// How long an answer is waited for beyond that: a connection that is silent for longer is taken
+/// for lost.
+const SILENCE: Duration = Duration::from_secs(60);
+/// The most events of a batch. The server ends one at 16 MB by itself.
+const BATCH_EVENTS: u32 = 10_000;
+
+#[async_trait]
+impl ChangeSource for MongoSource {
+    async fn now(&self) -> Result<Position> {
+        let reply = self
+            .connection
+            .client
+            .database("admin")
+            .run_command(doc! { "ping": 1 })
+            .selection_criteria(SelectionCriteria::ReadPreference(ReadPreference::Primary))
+            .await
+            .map_err(|error| self.connection.failed("cannot connect", &error))?;
+        let time = reply.get_timestamp("operationTime").map_err(|_| {
+            Error::new(ErrorKind::InvalidData, "the server has no change streams")
+                .on("server", &self.connection.server)
+                .remedy("connect to a replica set or a sharded cluster: a standalone server keeps no history of changes")
+        })?;
+        Ok(Position {
+            cluster_time: ClusterTime::new(time.time, time.increment),
+            resume_token: None,
+        })
+    }
+
+    async fn follow(&self, from: &Position, out: mpsc::Sender<EventBatch>) -> Result<()> {
+        let failed = |error| self.connection.failed("cannot read the changes", &error);
+        let (database, whole) = match self.connection.database() {
+            Some(database) => (database, false),
+            None => ("admin", true),
+        };
+        let mut cursor = self
+            .connection
+            .client
+            .database(database)
+            .aggregate(self.change_pipeline(from, whole))
+            .batch_size(BATCH_EVENTS)
+            .max_await_time(IDLE)
+            .read_concern(ReadConcern::majority())
+            .selection_criteria(self.connection.read_from.clone())
+            .batch()
+            .await
+            .map_err(failed)?;
+        let mut names = Names::default();
+        loop {
+            let next = tokio::time::timeout(IDLE + SILENCE, cursor.next());
+            let Ok(next) = next.await else {
+                return Err(Error::new(
+                    ErrorKind::Unreachable,
+                    "the server does not answer any more",
+                )
+                .on("server", &self.connection.server));
+            };
+            let Some(batch) = next else { break };
+            let reply = reply_bytes(batch.map_err(failed)?);
+            let batch = parse_batch(&reply, &mut names).map_err(|error| {
+                Error::new(
+                    ErrorKind::InvalidData,
+                    "an event of the change stream cannot be read",
+                )
+                .on("server", &self.connection.server)
+                .because(error)
+            })?;
+            if out.send(batch).await.is_err() {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    async fn window(&self) -> Result<Option<HistoryWindow>> {
+        Ok(self
+            .oplog_bounds()
+            .await
+            .ok()
+            .flatten()
+            .map(|(oldest, newest)| HistoryWindow { oldest, newest }))
+    }
+}
+
+impl MongoSource {
+    fn change_pipeline(&self, from: &Position, whole_deployment: bool) -> Vec<Document> {
+        let mut stream = doc! { "fullDocument": "updateLookup" };
+        match &from.resume_token {
+            // Also behind an event that has ended its stream.
+            Some(token) => stream.insert("startAfter", doc! { "_data": token }),
+            None => {
+                let time = from.cluster_time;
+                let time = mongodb::bson::Timestamp {
+                    time: time.seconds(),
+                    increment: time.ordinal(),
+                };
+                stream.insert("startAtOperationTime", time)
+            }
+        };
+        if whole_deployment {
+            stream.insert("allChangesForCluster", true);
+        }
+        let mut pipeline = vec![doc! { "$changeStream": stream }];
+        if let Some(names) = self.selection.to_regex() {
+            pipeline.push(doc! { "$match": { "$or": [
+                { "ns.coll": { "$regex": &names } },
+                { "to.coll": { "$regex": &names } },
+                { "ns.coll": { "$exists": false } },
+            ] } });
+        }
+        pipeline
+    }
+
+    /// The first and the last moment that the oplog holds.
+    async fn oplog_bounds(
+        &self,
+    ) -> Result<Option<(ClusterTime, ClusterTime)>, mongodb::error::Error> {
+        let oplog = self
+            .connection
+            .client
+            .database("local")
+            .collection::<Document>("oplog.rs");
+        let mut bounds = Vec::new();
+        for direction in [1, -1] {
+            let entry = oplog
+                .find_one(doc! {})
+                .sort(doc! { "$natural": direction })
+                .projection(doc! { "ts": 1 })
+                .await?;
+            let time = entry.and_then(|entry| entry.get_timestamp("ts").ok());
+            bounds.extend(time.map(|t| ClusterTime::new(t.time, t.increment)));
+        }
+        Ok(match bounds[..] {
+            [oldest, newest] => Some((oldest, newest)),
+            _ => None,
+        })
+    }
+}
+
+/// The names of collections that have been met, each kept once.
+#[derive(Default)]
+struct Names {
+    last: Option<Arc<Namespace>>,
+    all: HashMap<Namespace, Arc<Namespace>>,
+}
+
+impl Names {
+    fn get(&mut self, database: &str, collection: &str) -> Arc<Namespace> {
+        if let Some(last) = &self.last
+            && last.collection == collection
+            && last.database == database
+        {
+            return Arc::clone(last);
+        }
+        let name = Namespace::new(database, collection);
+        let shared = match self.all.get(&name) {
+            Some(known) => Arc::clone(known),
+            None => {
+                let shared = Arc::new(name.clone());
+                self.all.insert(name, Arc::clone(&shared));
+                shared
+            }
+        };
+        self.last = Some(Arc::clone(&shared));
+        shared
+    }
+}
+
+type ParseError = Box<dyn std::error::Error + Send + Sync>;
+
+fn parse_batch(reply: &Bytes, names: &mut Names) -> Result<EventBatch, ParseError> {
+    let root = RawDocument::from_bytes(reply)?;
+    let cursor = root.get_document("cursor")?;
+    let events = match cursor.get("nextBatch")? {
+        Some(batch) => batch,
+        None => cursor.get("firstBatch")?.ok_or("no batch in the reply")?,
+    };
+    let events = events.as_array().ok_or("the batch is not an array")?;
+    let mut parsed = Vec::new();
+    for event in events {
+        let event = event?.as_document().ok_or("the event is not a document")?;
+        parsed.push(parse_event(reply, event, names)?);
+    }
+    let token = match cursor.get("postBatchResumeToken")? {
+        Some(token) => token
+            .as_document()
+            .ok_or("the resume token is not a document")?
+            .get_str("_data")?,
+        None => parsed
+            .last()
+            .map(Event::token)
+            .ok_or("the reply has no resume token")?,
+    };
+    let position = Position {
+        cluster_time: time_of_token(token).ok_or("the resume token holds no time")?,
+        resume_token: Some(token.to_owned()),
+    };
+    Ok(EventBatch {
+        events: parsed,
+        position,
+        bytes: reply.len(),
+        received: SystemTime::now(),
+    })
+}
+
+/// The cluster time at the beginning of a token: the byte that stands for a timestamp, and its
+/// eight bytes.
+fn time_of_token(token: &str) -> Option<ClusterTime> {
+    const TIMESTAMP: &str = "82";
+    let digits = token.strip_prefix(TIMESTAMP)?.get(..16)?;
+    u64::from_str_radix(digits, 16).ok().map(ClusterTime)
+}
+
+#[derive(Default)]
+struct Fields<'a> {
+    token: Option<&'a str>,
+    operation: Option<&'a str>,
+    cluster_time: Option<ClusterTime>,
+    wall_time: Option<i64>,
+    namespace: Option<&'a RawDocument>,
+    to: Option<&'a RawDocument>,
+    key: Option<&'a RawDocument>,
+    document: Option<&'a RawDocument>,
+    before: Option<&'a RawDocument>,
+    update: Option<&'a RawDocument>,
+    session: Option<&'a RawDocument>,
+    transaction: Option<i64>,
+}
+
+impl<'a> Fields<'a> {
+    fn of(event: &'a RawDocument) -> Result<Self, ParseError> {
+        let mut fields = Self::default();
+        for element in event {
+            let (name, value) = element?;
+            match (name.as_str(), value) {
+                ("_id", RawBsonRef::Document(id)) => fields.token = Some(id.get_str("_data")?),
+                ("operationType", RawBsonRef::String(name)) => fields.operation = Some(name),
+                ("clusterTime", RawBsonRef::Timestamp(time)) => {
+                    fields.cluster_time = Some(ClusterTime::new(time.time, time.increment));
+                }
+                ("wallTime", RawBsonRef::DateTime(time)) => {
+                    fields.wall_time = Some(time.timestamp_millis());
+                }
+                ("ns", RawBsonRef::Document(ns)) => fields.namespace = Some(ns),
+                ("to", RawBsonRef::Document(ns)) => fields.to = Some(ns),
+                ("documentKey", RawBsonRef::Document(key)) => fields.key = Some(key),
+                ("fullDocument", RawBsonRef::Document(document)) => {
+                    fields.document = Some(document);
+                }
+                ("fullDocumentBeforeChange", RawBsonRef::Document(document)) => {
+                    fields.before = Some(document);
+                }
+                ("updateDescription", RawBsonRef::Document(update)) => {
+                    fields.update = Some(update);
+                }
+                ("lsid", RawBsonRef::Document(session)) => fields.session = Some(session),
+                ("txnNumber", value) => {
+                    fields.transaction = value.as_i64().or_else(|| value.as_i32().map(i64::from));
+                }
+                _ => {}
+            }
+        }
+        Ok(fields)
+    }
+}
+
+fn parse_event(reply: &Bytes, event: &RawDocument, names: &mut Names) -> Result<Event, ParseError> {
+    let fields = Fields::of(event)?;
+    let slice = |document: &RawDocument| reply.slice_ref(document.as_bytes());
+    let token = fields.token.ok_or("an event has no resume token")?;
+    let name = fields.operation.ok_or("an event has no type")?;
+    let operation = match name {
+        "insert" => Some(Operation::Insert),
+        "update" => Some(Operation::Update),
+        "replace" => Some(Operation::Replace),
+        "delete" => Some(Operation::Delete),
+        _ => None,
+    };
+    let kind = match (operation, name) {
+        (Some(operation), _) => EventKind::Change(Change {
+            operation,
+            key: slice(fields.key.ok_or("a change has no key")?),
+            document: fields.document.map(slice),
+            before: fields.before.map(slice),
+            update: fields.update.map(slice),
+            transaction: fields
+                .session
+                .zip(fields.transaction)
+                .map(|(session, number)| TransactionId {
+                    session: slice(session),
+                    number,
+                }),
+        }),
+        (None, "drop") => EventKind::Drop,
+        (None, "rename") => {
+            let to = fields.to.ok_or("a rename has no new name")?;
+            EventKind::Rename {
+                to: Namespace::new(to.get_str("db")?, to.get_str("coll")?),
+            }
+        }
+        (None, "dropDatabase") => EventKind::DropDatabase,
+        (None, "invalidate") => EventKind::Invalidate,
+        (None, other) => EventKind::Other(other.to_owned()),
+    };
+    let namespace = match fields.namespace {
+        Some(ns) => names.get(ns.get_str("db")?, ns.get_str("coll").unwrap_or_default()),
+        None => names.get("", ""),
+    };
+    let cluster_time = match fields.cluster_time {
+        Some(time) => time,
+        None => time_of_token(token).ok_or("an event has no time")?,
+    };
+    Ok(Event {
+        namespace,
+        token: reply.slice_ref(token.as_bytes()),
+        cluster_time,
+        // Servers before 6.0 tell the second only.
+        wall_time: fields
+            .wall_time
+            .unwrap_or_else(|| i64::from(cluster_time.seconds()) * 1000),
+        kind,
+    })
+}
