@@ -86,6 +86,8 @@ pub struct EventBatch {
     pub events: Vec<Event>,
     /// How far the stream has got with this batch. Behind its last event, or later.
     pub position: Position,
+    /// Everything up to this moment is in this batch or was in an earlier one.
+    pub complete_to: ClusterTime,
     /// Bytes of the server's reply, which the events keep in memory.
     pub bytes: usize,
     /// When the batch was received.
@@ -108,7 +110,7 @@ pub struct HistoryWindow {
 #[async_trait]
 pub trait ChangeSource: Send + Sync {
     /// Where the deployment is now. Everything that was acknowledged before this call is at or
-    /// before it; everything that is written after the call comes behind it.
+    /// before it, and snapshots that are read after it show all of that.
     async fn now(&self) -> Result<Position>;
 
     /// Sends the events behind `from` to `out`, batch by batch and without end; an idle stream
@@ -179,6 +181,7 @@ pub trait ChangeTable: Send {
     /// How far it has got.
     fn position(&self) -> Position;
 
-    /// Applies a batch. Changes at or before the table's position are passed over.
+    /// Applies a batch. Changes at or before the table's position are passed over. A batch without
+    /// changes makes its position durable.
     async fn apply(&mut self, batch: &ChangeBatch) -> Result<Applied>;
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tributary_model::{Error, ErrorKind, Namespace, Position, Result};
+use tributary_model::{ClusterTime, Error, ErrorKind, Namespace, Position, Result};
 
 use crate::changes::{
     Applied, ChangeBatch, ChangeSource, ChangeTable, Event, EventBatch, EventKind,
@@ -30,8 +30,11 @@ pub struct FollowOptions {
     pub batch_bytes: usize,
     /// How many bytes of changes of all collections are held in memory at most.
     pub memory_bytes: usize,
-    /// Stop when the stream has reached this position, everything up to it being committed.
-    pub until: Option<Position>,
+    /// How old the position of a table without changes gets before it is committed by itself: old
+    /// ones are forgotten by the source.
+    pub heartbeat: Duration,
+    /// Stop when everything up to this moment is committed.
+    pub until: Option<ClusterTime>,
 }
 
 impl Default for FollowOptions {
@@ -40,6 +43,7 @@ impl Default for FollowOptions {
             commit_interval: Duration::from_secs(1),
             batch_bytes: 32 << 20,
             memory_bytes: 64 << 20,
+            heartbeat: Duration::from_secs(600),
             until: None,
         }
     }
@@ -52,6 +56,8 @@ pub enum Followed {
     Done,
     /// A collection has appeared that is to be loaded first.
     Appeared(Namespace),
+    /// A collection's whole content has been replaced, and is to be loaded anew.
+    Replaced(Namespace),
 }
 
 /// A table that is followed, and what has come of it.
@@ -93,6 +99,12 @@ impl Flow {
 
     fn is_idle(&self) -> bool {
         self.failure.is_some() || (self.table.is_some() && self.pending.is_empty())
+    }
+
+    /// Whether its position is older than `age` while nothing is pending for it.
+    fn is_behind(&self, stream: &Position, age: Duration) -> bool {
+        let (own, now) = (self.position.cluster_time, stream.cluster_time);
+        u64::from(now.seconds().saturating_sub(own.seconds())) >= age.as_secs()
     }
 
     fn fail(&mut self, error: Error) {
@@ -145,6 +157,7 @@ pub(crate) async fn follow(
         options,
         observer,
         position: start,
+        complete_to: ClusterTime::default(),
         outcomes,
         ending: None,
     };
@@ -221,6 +234,8 @@ struct Router<'a> {
     observer: &'a Arc<dyn Observer>,
     /// How far the stream has been read.
     position: Position,
+    /// The moment up to which all of it has been read.
+    complete_to: ClusterTime,
     outcomes: mpsc::UnboundedSender<Outcome>,
     /// Set when no more is read, and what has been read is being committed.
     ending: Option<Followed>,
@@ -274,8 +289,7 @@ impl Router<'_> {
         let reached = self
             .options
             .until
-            .as_ref()
-            .is_some_and(|until| self.position.reaches(until));
+            .is_some_and(|until| self.complete_to >= until);
         reached || self.flows.values().all(|flow| flow.failure.is_some())
     }
 
@@ -289,51 +303,57 @@ impl Router<'_> {
     fn route(&mut self, batch: EventBatch) {
         let now = Instant::now();
         for event in batch.events {
+            if let Some(reason) = self.reason_to_end(&event) {
+                // The event is read again when that is done.
+                self.ending = Some(reason);
+                return;
+            }
+            self.position = Position {
+                cluster_time: event.cluster_time,
+                resume_token: Some(event.token().to_owned()),
+            };
+            if let Some(what) = description(&event.kind) {
+                self.observer.happened(&event.namespace, &what);
+            }
             let Some(flow) = self.flows.get_mut(event.namespace.as_ref()) else {
-                self.meet_unknown(&event);
-                if self.ending.is_some() {
-                    // It is read again once the new collection is loaded.
-                    return;
-                }
+                continue;
+            };
+            let EventKind::Change(change) = &event.kind else {
                 continue;
             };
             let passed = flow.position.has_passed(event.token(), event.cluster_time);
             if passed || flow.failure.is_some() {
                 continue;
             }
-            match &event.kind {
-                EventKind::Change(change) => {
-                    let document = change.document.as_ref().map_or(0, bytes::Bytes::len);
-                    let before = change.before.as_ref().map_or(0, bytes::Bytes::len);
-                    flow.pending_bytes += EVENT_BYTES + change.key.len() + document + before;
-                    flow.since.get_or_insert(now);
-                    flow.pending.push(event);
-                }
-                EventKind::Drop => self.observer.happened(&event.namespace, "dropped"),
-                EventKind::Rename { to } => {
-                    let what = format!("renamed to {to}");
-                    self.observer.happened(&event.namespace, &what);
-                }
-                EventKind::DropDatabase | EventKind::Invalidate => {}
-                EventKind::Other(kind) => self.observer.happened(&event.namespace, kind),
-            }
+            let document = change.document.as_ref().map_or(0, bytes::Bytes::len);
+            let before = change.before.as_ref().map_or(0, bytes::Bytes::len);
+            flow.pending_bytes += EVENT_BYTES + change.key.len() + document + before;
+            flow.since.get_or_insert(now);
+            flow.pending.push(event);
         }
         self.position = batch.position;
+        self.complete_to = self.complete_to.max(batch.complete_to);
         self.observer.reached(&self.position);
     }
 
-    fn meet_unknown(&mut self, event: &Event) {
-        let appeared = match &event.kind {
-            EventKind::Change(_) => event.namespace.as_ref(),
-            EventKind::Rename { to } if !self.flows.contains_key(to) => to,
-            EventKind::DropDatabase => {
-                self.observer.happened(&event.namespace, "database dropped");
-                return;
-            }
-            _ => return,
+    /// Why an event cannot be followed as things are: it is of a collection without a table, or
+    /// gives one another content.
+    fn reason_to_end(&self, event: &Event) -> Option<Followed> {
+        let is_new = |namespace: &Namespace| {
+            !self.flows.contains_key(namespace)
+                && !self.listed.has_passed(event.token(), event.cluster_time)
         };
-        if !self.listed.has_passed(event.token(), event.cluster_time) {
-            self.ending = Some(Followed::Appeared(appeared.clone()));
+        match &event.kind {
+            EventKind::Change(_) if is_new(&event.namespace) => {
+                Some(Followed::Appeared(event.namespace.as_ref().clone()))
+            }
+            EventKind::Rename { to } => match self.flows.get(to) {
+                Some(flow) if flow.position.has_passed(event.token(), event.cluster_time) => None,
+                Some(flow) if flow.failure.is_some() => None,
+                Some(_) => Some(Followed::Replaced(to.clone())),
+                None => is_new(to).then(|| Followed::Appeared(to.clone())),
+            },
+            _ => None,
         }
     }
 
@@ -342,17 +362,23 @@ impl Router<'_> {
         let mut next = None;
         let full = self.held_bytes() >= self.options.memory_bytes;
         for flow in self.flows.values_mut() {
-            let (Some(since), true) = (flow.since, flow.table.is_some()) else {
+            if flow.table.is_none() {
                 continue;
-            };
-            let due = since + self.options.commit_interval;
-            let is_due = self.ending.is_some()
-                || full
-                || flow.pending_bytes >= self.options.batch_bytes
-                || due <= Instant::now();
-            if !is_due {
-                next = Some(next.map_or(due, |next: Instant| next.min(due)));
-                continue;
+            }
+            match flow.since {
+                Some(since) => {
+                    let due = since + self.options.commit_interval;
+                    let is_due = self.ending.is_some()
+                        || full
+                        || flow.pending_bytes >= self.options.batch_bytes
+                        || due <= Instant::now();
+                    if !is_due {
+                        next = Some(next.map_or(due, |next: Instant| next.min(due)));
+                        continue;
+                    }
+                }
+                None if flow.is_behind(&self.position, self.options.heartbeat) => {}
+                None => continue,
             }
             if let Some(table) = flow.table.take() {
                 flow.since = None;
@@ -384,9 +410,11 @@ impl Router<'_> {
             Ok(batch) => {
                 flow.position = outcome.table.position();
                 flow.table = Some(outcome.table);
-                flow.changes += batch.changes;
-                flow.applied += batch.applied;
-                self.observer.applied(&outcome.namespace, &batch);
+                if batch.changes > 0 {
+                    flow.changes += batch.changes;
+                    flow.applied += batch.applied;
+                    self.observer.applied(&outcome.namespace, &batch);
+                }
             }
             Err(error) => {
                 let error = error.on("namespace", &outcome.namespace);
@@ -395,6 +423,17 @@ impl Router<'_> {
             }
         }
     }
+}
+
+/// What happened to a collection as a whole, for people.
+fn description(kind: &EventKind) -> Option<String> {
+    Some(match kind {
+        EventKind::Change(_) | EventKind::Invalidate => return None,
+        EventKind::Drop => "dropped".to_owned(),
+        EventKind::Rename { to } => format!("renamed to {to}"),
+        EventKind::DropDatabase => "database dropped".to_owned(),
+        EventKind::Other(kind) => kind.clone(),
+    })
 }
 
 async fn sleep_until(due: Option<Instant>) {

@@ -1,6 +1,6 @@
 //! Load what is not there yet, then follow the changes.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
@@ -42,8 +42,9 @@ pub struct Sync<'a> {
     pub snapshots: Arc<dyn SnapshotSource>,
     /// Where their changes are read.
     pub changes: Arc<dyn ChangeSource>,
-    /// Where collections are loaded to that are then followed from a position on.
-    pub loads: &'a (dyn Fn(Position) -> Arc<dyn LoadSink> + Send + std::marker::Sync),
+    /// Where collections are loaded to that are then followed from a position on. The second
+    /// argument says whether a table that is there is to be replaced.
+    pub loads: &'a (dyn Fn(Position, bool) -> Arc<dyn LoadSink> + Send + std::marker::Sync),
     /// The tables that follow.
     pub sink: Arc<dyn ChangeSink>,
     /// Who is told.
@@ -65,55 +66,30 @@ pub struct Sync<'a> {
 /// The source cannot be reached, or its changes cannot be read. One collection's failure stops no
 /// other, and is part of the report.
 pub async fn sync(sync: Sync<'_>, stop: CancellationToken) -> Result<SyncReport> {
-    let mut flows: HashMap<Namespace, Flow> = HashMap::new();
-    let mut loaded: HashMap<Namespace, LoadSummary> = HashMap::new();
-    let mut failed: HashMap<Namespace, Error> = HashMap::new();
+    let mut run = Run::default();
     let mut options = sync.follow.clone();
+    // The collections whose tables do not show what is there any more.
+    let mut replaced = HashSet::new();
     loop {
         let listed = sync.changes.now().await?;
         if sync.once {
-            options.until.get_or_insert_with(|| listed.clone());
+            options.until.get_or_insert(listed.cluster_time);
         }
-        let missing = sync.open(&mut flows, &mut failed).await?;
-        if !missing.is_empty() {
-            let report = load_collections(
-                missing,
-                Arc::clone(&sync.snapshots),
-                (sync.loads)(listed.clone()),
-                Arc::clone(&sync.observer),
-                sync.load.clone(),
-                stop.clone(),
-            )
-            .await?;
-            for outcome in report.collections {
-                match outcome.result {
-                    Ok(summary) => {
-                        let table = sync.sink.open(&outcome.namespace).await;
-                        match table.and_then(|table| table.ok_or_else(vanished)) {
-                            Ok(table) => {
-                                let flow = Flow::new(outcome.namespace.clone(), table);
-                                flows.insert(outcome.namespace.clone(), flow);
-                            }
-                            Err(error) => {
-                                let error = error.on("namespace", &outcome.namespace);
-                                sync.observer.failed(&outcome.namespace, &error);
-                                failed.insert(outcome.namespace.clone(), error);
-                            }
-                        }
-                        loaded.insert(outcome.namespace, summary);
-                    }
-                    Err(error) => {
-                        failed.insert(outcome.namespace, error);
-                    }
-                }
-            }
+        let missing = sync.open(&mut run, &replaced).await?;
+        let (again, fresh): (Vec<_>, Vec<_>) = missing
+            .into_iter()
+            .partition(|collection| replaced.contains(&collection.namespace));
+        replaced.clear();
+        for (collections, replace) in [(fresh, false), (again, true)] {
+            let sink = (sync.loads)(listed.clone(), replace);
+            sync.load(collections, sink, &mut run, &stop).await?;
         }
-        if stop.is_cancelled() || flows.is_empty() {
+        if stop.is_cancelled() || run.flows.is_empty() {
             break;
         }
         let ended = follow(
             &sync.changes,
-            &mut flows,
+            &mut run.flows,
             &listed,
             &options,
             &sync.observer,
@@ -123,8 +99,18 @@ pub async fn sync(sync: Sync<'_>, stop: CancellationToken) -> Result<SyncReport>
         match ended {
             Followed::Done => break,
             Followed::Appeared(namespace) => sync.observer.happened(&namespace, "appeared"),
+            Followed::Replaced(namespace) => {
+                sync.observer.happened(&namespace, "has other content");
+                run.flows.remove(&namespace);
+                replaced.insert(namespace);
+            }
         }
     }
+    let Run {
+        flows,
+        mut loaded,
+        failed,
+    } = run;
 
     let mut collections: Vec<SyncOutcome> = failed
         .into_iter()
@@ -149,35 +135,93 @@ pub async fn sync(sync: Sync<'_>, stop: CancellationToken) -> Result<SyncReport>
     Ok(SyncReport { collections })
 }
 
+/// What a sync has come to.
+#[derive(Default)]
+struct Run {
+    flows: HashMap<Namespace, Flow>,
+    loaded: HashMap<Namespace, LoadSummary>,
+    failed: HashMap<Namespace, Error>,
+}
+
 impl Sync<'_> {
     /// Opens the tables of the collections that have one, and answers the others.
     async fn open(
         &self,
-        flows: &mut HashMap<Namespace, Flow>,
-        failed: &mut HashMap<Namespace, Error>,
+        run: &mut Run,
+        replaced: &HashSet<Namespace>,
     ) -> Result<Vec<CollectionInfo>> {
         let mut missing = Vec::new();
         for collection in self.snapshots.collections().await? {
             let namespace = &collection.namespace;
             if collection.kind != CollectionKind::Collection
-                || flows.contains_key(namespace)
-                || failed.contains_key(namespace)
+                || run.flows.contains_key(namespace)
+                || run.failed.contains_key(namespace)
             {
+                continue;
+            }
+            if replaced.contains(namespace) {
+                missing.push(collection);
                 continue;
             }
             match self.sink.open(namespace).await {
                 Ok(Some(table)) => {
-                    flows.insert(namespace.clone(), Flow::new(namespace.clone(), table));
+                    let flow = Flow::new(namespace.clone(), table);
+                    run.flows.insert(namespace.clone(), flow);
                 }
                 Ok(None) => missing.push(collection),
-                Err(error) => {
-                    let error = error.on("namespace", namespace);
-                    self.observer.failed(namespace, &error);
-                    failed.insert(namespace.clone(), error);
-                }
+                Err(error) => self.fail(namespace, error, run),
             }
         }
         Ok(missing)
+    }
+
+    /// Loads collections, and opens their tables.
+    async fn load(
+        &self,
+        collections: Vec<CollectionInfo>,
+        sink: Arc<dyn LoadSink>,
+        run: &mut Run,
+        stop: &CancellationToken,
+    ) -> Result<()> {
+        if collections.is_empty() {
+            return Ok(());
+        }
+        let report = load_collections(
+            collections,
+            Arc::clone(&self.snapshots),
+            sink,
+            Arc::clone(&self.observer),
+            self.load.clone(),
+            stop.clone(),
+        )
+        .await?;
+        for outcome in report.collections {
+            let namespace = outcome.namespace;
+            match outcome.result {
+                Ok(summary) => {
+                    let table = self.sink.open(&namespace).await;
+                    match table.and_then(|table| table.ok_or_else(vanished)) {
+                        Ok(table) => {
+                            let flow = Flow::new(namespace.clone(), table);
+                            run.flows.insert(namespace.clone(), flow);
+                        }
+                        Err(error) => self.fail(&namespace, error, run),
+                    }
+                    run.loaded.insert(namespace, summary);
+                }
+                // The observer has heard of it.
+                Err(error) => {
+                    run.failed.insert(namespace, error);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn fail(&self, namespace: &Namespace, error: Error, run: &mut Run) {
+        let error = error.on("namespace", namespace);
+        self.observer.failed(namespace, &error);
+        run.failed.insert(namespace.clone(), error);
     }
 }
 

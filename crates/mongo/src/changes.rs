@@ -7,23 +7,25 @@ use std::time::{Duration, SystemTime};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::StreamExt;
-use mongodb::bson::{Bson, Document, RawBsonRef, RawDocument, doc};
-use mongodb::options::{ReadConcern, ReadPreference, SelectionCriteria};
+use mongodb::bson::{Document, RawBsonRef, RawDocument, doc};
+use mongodb::options::{ReadPreference, SelectionCriteria};
 use tokio::sync::mpsc;
 use tributary_flow::{
     Change, ChangeSource, Event, EventBatch, EventKind, HistoryWindow, TransactionId,
 };
 use tributary_model::{ClusterTime, Error, ErrorKind, Namespace, Operation, Position, Result};
 
+use crate::error::CHANGE_STREAM_FATAL_ERROR;
+use crate::selection::is_the_servers;
 use crate::snapshot::{MongoSource, reply_bytes};
 
 /// How long the server waits for something to happen before it answers that nothing has.
 const IDLE: Duration = Duration::from_secs(1);
-/// How long an answer is waited for beyond that: a connection that is silent for longer is taken
-/// for lost.
-const SILENCE: Duration = Duration::from_secs(60);
+/// How long an answer is waited for at most. A server that reads through millions of changes of
+/// other collections is silent for minutes; the driver itself notices a server that is gone.
+const SILENCE: Duration = Duration::from_secs(15 * 60);
 /// The most events of a batch. The server ends one at 16 MB by itself.
-const BATCH_EVENTS: u32 = 10_000;
+const BATCH_EVENTS: u32 = 5_000;
 
 #[async_trait]
 impl ChangeSource for MongoSource {
@@ -41,55 +43,28 @@ impl ChangeSource for MongoSource {
                 .on("server", &self.connection.server)
                 .remedy("connect to a replica set or a sharded cluster: a standalone server keeps no history of changes")
         })?;
+        let cluster_time = ClusterTime::new(time.time, time.increment);
+        self.read_behind(cluster_time);
         Ok(Position {
-            cluster_time: ClusterTime::new(time.time, time.increment),
+            cluster_time,
             resume_token: None,
         })
     }
 
     async fn follow(&self, from: &Position, out: mpsc::Sender<EventBatch>) -> Result<()> {
-        let failed = |error| self.connection.failed("cannot read the changes", &error);
-        let (database, whole) = match self.connection.database() {
-            Some(database) => (database, false),
-            None => ("admin", true),
+        let mut reached = from.clone();
+        let result = self.read_changes(&mut reached, &out).await;
+        let Err(ReadFailure::TokenNotFound) = result else {
+            return result.map_err(|failure| failure.told(self));
         };
-        let mut cursor = self
-            .connection
-            .client
-            .database(database)
-            .aggregate(self.change_pipeline(from, whole))
-            .batch_size(BATCH_EVENTS)
-            .max_await_time(IDLE)
-            .read_concern(ReadConcern::majority())
-            .selection_criteria(self.connection.read_from.clone())
-            .batch()
-            .await
-            .map_err(failed)?;
-        let mut names = Names::default();
-        loop {
-            let next = tokio::time::timeout(IDLE + SILENCE, cursor.next());
-            let Ok(next) = next.await else {
-                return Err(Error::new(
-                    ErrorKind::Unreachable,
-                    "the server does not answer any more",
-                )
-                .on("server", &self.connection.server));
-            };
-            let Some(batch) = next else { break };
-            let reply = reply_bytes(batch.map_err(failed)?);
-            let batch = parse_batch(&reply, &mut names).map_err(|error| {
-                Error::new(
-                    ErrorKind::InvalidData,
-                    "an event of the change stream cannot be read",
-                )
-                .on("server", &self.connection.server)
-                .because(error)
-            })?;
-            if out.send(batch).await.is_err() {
-                return Ok(());
-            }
-        }
-        Ok(())
+        // The event of the token is not among those that are selected now. The time will do: what
+        // has been passed is known by the tables.
+        let mut from = Position {
+            resume_token: None,
+            ..reached
+        };
+        let result = self.read_changes(&mut from, &out).await;
+        result.map_err(|failure| failure.told(self))
     }
 
     async fn window(&self) -> Result<Option<HistoryWindow>> {
@@ -102,7 +77,104 @@ impl ChangeSource for MongoSource {
     }
 }
 
+/// Why the changes cannot be read on.
+enum ReadFailure {
+    /// The stream has no event of that token.
+    TokenNotFound,
+    Driver(mongodb::error::Error),
+    Told(Error),
+}
+
+impl ReadFailure {
+    fn of(error: mongodb::error::Error) -> Self {
+        match error.kind.as_ref() {
+            mongodb::error::ErrorKind::Command(command)
+                if command.code == CHANGE_STREAM_FATAL_ERROR
+                    && command.message.contains("resume token was not found") =>
+            {
+                Self::TokenNotFound
+            }
+            _ => Self::Driver(error),
+        }
+    }
+
+    fn told(self, source: &MongoSource) -> Error {
+        const WHAT: &str = "cannot read the changes";
+        match self {
+            Self::TokenNotFound => Error::new(ErrorKind::HistoryLost, WHAT)
+                .on("server", &source.connection.server)
+                .because("the server does not know the resume token"),
+            Self::Driver(error) => source.connection.failed(WHAT, &error),
+            Self::Told(error) => error,
+        }
+    }
+}
+
 impl MongoSource {
+    /// Sends the events behind `position`, and moves it on with them.
+    async fn read_changes(
+        &self,
+        position: &mut Position,
+        out: &mpsc::Sender<EventBatch>,
+    ) -> Result<(), ReadFailure> {
+        let (database, whole) = match self.connection.database() {
+            Some(database) => (database, false),
+            None => ("admin", true),
+        };
+        // Without a first batch the answer comes at once, however much there is to read through.
+        let mut cursor = self
+            .connection
+            .client
+            .database(database)
+            .run_cursor_command(doc! {
+                "aggregate": 1,
+                "pipeline": self.change_pipeline(position, whole),
+                "cursor": { "batchSize": 0 },
+                "readConcern": { "level": "majority" },
+                "comment": "tributary sync",
+            })
+            .selection_criteria(self.connection.read_from.clone())
+            .batch_size(BATCH_EVENTS)
+            .max_time(IDLE)
+            .batch()
+            .await
+            .map_err(ReadFailure::of)?;
+        let mut names = Names::default();
+        // What the server had told of its present when it was asked for the batch that comes.
+        let mut asked_at = ClusterTime::default();
+        loop {
+            let Ok(next) = tokio::time::timeout(SILENCE, cursor.next()).await else {
+                let silent = Error::new(
+                    ErrorKind::Unreachable,
+                    "the server does not answer any more",
+                );
+                return Err(ReadFailure::Told(
+                    silent.on("server", &self.connection.server),
+                ));
+            };
+            let Some(reply) = next else {
+                return Ok(());
+            };
+            let reply = reply_bytes(reply.map_err(ReadFailure::of)?);
+            let (batch, present) = parse_batch(&reply, &mut names, asked_at).map_err(|error| {
+                let malformed = Error::new(
+                    ErrorKind::InvalidData,
+                    "an event of the change stream cannot be read",
+                );
+                ReadFailure::Told(
+                    malformed
+                        .on("server", &self.connection.server)
+                        .because(error),
+                )
+            })?;
+            asked_at = present;
+            *position = batch.position.clone();
+            if out.send(batch).await.is_err() {
+                return Ok(());
+            }
+        }
+    }
+
     fn change_pipeline(&self, from: &Position, whole_deployment: bool) -> Vec<Document> {
         let mut stream = doc! { "fullDocument": "updateLookup" };
         match &from.resume_token {
@@ -128,6 +200,8 @@ impl MongoSource {
                 { "ns.coll": { "$exists": false } },
             ] } });
         }
+        // Beside the whole document it would only make large events larger than an event may be.
+        pipeline.push(doc! { "$unset": ["updateDescription"] });
         pipeline
     }
 
@@ -146,6 +220,7 @@ impl MongoSource {
                 .find_one(doc! {})
                 .sort(doc! { "$natural": direction })
                 .projection(doc! { "ts": 1 })
+                .selection_criteria(self.connection.read_from.clone())
                 .await?;
             let time = entry.and_then(|entry| entry.get_timestamp("ts").ok());
             bounds.extend(time.map(|t| ClusterTime::new(t.time, t.increment)));
@@ -188,7 +263,12 @@ impl Names {
 
 type ParseError = Box<dyn std::error::Error + Send + Sync>;
 
-fn parse_batch(reply: &Bytes, names: &mut Names) -> Result<EventBatch, ParseError> {
+/// The batch of a reply, and what the server told of its present in it.
+fn parse_batch(
+    reply: &Bytes,
+    names: &mut Names,
+    asked_at: ClusterTime,
+) -> Result<(EventBatch, ClusterTime), ParseError> {
     let root = RawDocument::from_bytes(reply)?;
     let cursor = root.get_document("cursor")?;
     let events = match cursor.get("nextBatch")? {
@@ -199,7 +279,12 @@ fn parse_batch(reply: &Bytes, names: &mut Names) -> Result<EventBatch, ParseErro
     let mut parsed = Vec::new();
     for event in events {
         let event = event?.as_document().ok_or("the event is not a document")?;
-        parsed.push(parse_event(reply, event, names)?);
+        let event = parse_event(reply, event, names)?;
+        // Renames tell of collections that are to be loaded.
+        let is_rename = matches!(event.kind, EventKind::Rename { .. });
+        if is_rename || !is_the_servers(&event.namespace.collection) {
+            parsed.push(event);
+        }
     }
     let token = match cursor.get("postBatchResumeToken")? {
         Some(token) => token
@@ -215,12 +300,24 @@ fn parse_batch(reply: &Bytes, names: &mut Names) -> Result<EventBatch, ParseErro
         cluster_time: time_of_token(token).ok_or("the resume token holds no time")?,
         resume_token: Some(token.to_owned()),
     };
-    Ok(EventBatch {
+    let present = match root.get("operationTime")? {
+        Some(RawBsonRef::Timestamp(time)) => ClusterTime::new(time.time, time.increment),
+        _ => ClusterTime::default(),
+    };
+    // A token of a moment may stand before the moment's own events. But where nothing more was
+    // found by a server that had been at a moment before, there is nothing more up to it.
+    let mut complete_to = ClusterTime(position.cluster_time.0.saturating_sub(1));
+    if parsed.is_empty() {
+        complete_to = complete_to.max(asked_at);
+    }
+    let batch = EventBatch {
         events: parsed,
         position,
+        complete_to,
         bytes: reply.len(),
         received: SystemTime::now(),
-    })
+    };
+    Ok((batch, present))
 }
 
 /// The cluster time at the beginning of a token: the byte that stands for a timestamp, and its

@@ -9,7 +9,7 @@ const AUTHENTICATION_FAILED: i32 = 18;
 pub(crate) const NAMESPACE_NOT_FOUND: i32 = 26;
 const CURSOR_NOT_FOUND: i32 = 43;
 const CAPPED_POSITION_LOST: i32 = 136;
-const CHANGE_STREAM_FATAL_ERROR: i32 = 280;
+pub(crate) const CHANGE_STREAM_FATAL_ERROR: i32 = 280;
 const CHANGE_STREAM_HISTORY_LOST: i32 = 286;
 const ATLAS_ERROR: i32 = 8000;
 /// Codes after which the same request may succeed on another try.
@@ -22,15 +22,20 @@ const TRANSIENT: &[i32] = &[
     112,   // WriteConflict
     133,   // FailedToSatisfyReadPreference
     134,   // ReadConcernMajorityNotAvailableYet
+    143,   // CursorInUse
     175,   // QueryPlanKilled
     189,   // PrimarySteppedDown
     202,   // NetworkInterfaceExceededTimeLimit
+    216,   // ElectionInProgress
+    234,   // RetryChangeStream
     237,   // CursorKilled
     262,   // ExceededTimeLimit
+    279,   // ClientDisconnect
     365,   // TemporarilyUnavailable
     9001,  // SocketException
     10107, // NotWritablePrimary
     11600, // InterruptedAtShutdown
+    11601, // Interrupted
     11602, // InterruptedDueToReplStateChange
     13388, // StaleConfig
     13435, // NotPrimaryNoSecondaryOk
@@ -86,7 +91,7 @@ fn classify(error: &DriverError) -> (ErrorKind, Option<&'static str>) {
                 (ErrorKind::Unauthenticated, Some(CREDENTIALS))
             }
             NAMESPACE_NOT_FOUND => (ErrorKind::NotFound, None),
-            CHANGE_STREAM_HISTORY_LOST | CHANGE_STREAM_FATAL_ERROR => (
+            CHANGE_STREAM_HISTORY_LOST => (
                 ErrorKind::HistoryLost,
                 Some(
                     "the oplog does not reach back to where this stopped: load the collections anew \

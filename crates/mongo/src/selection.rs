@@ -63,11 +63,12 @@ impl Selection {
     }
 
     pub(crate) fn includes(&self, collection: &str) -> bool {
-        self.collections.is_empty()
+        let selected = self.collections.is_empty()
             || self
                 .collections
                 .iter()
-                .any(|pattern| pattern.matches(collection))
+                .any(|pattern| pattern.matches(collection));
+        selected && !is_the_servers(collection)
     }
 
     /// The names asked for that are no patterns.
@@ -94,6 +95,23 @@ impl Selection {
     pub(crate) fn describe(&self) -> &str {
         &self.text
     }
+}
+
+/// Whether a collection is one of the server's own: a system collection, or one that it fills to
+/// give it another name at the end, as `$out` does.
+pub(crate) fn is_the_servers(collection: &str) -> bool {
+    const MARK: usize = 5;
+    let of_a_command = || {
+        let (mark, rest) = collection.strip_prefix("tmp")?.split_at_checked(MARK)?;
+        let command = rest.strip_prefix('.')?;
+        let named = ["renameCollection", "convertToCapped", "create"];
+        let is_mark = mark.chars().all(|c| c.is_ascii_alphanumeric());
+        Some(is_mark && named.iter().any(|name| command.starts_with(name)))
+    };
+    collection.starts_with("system.")
+        || collection.starts_with("tmp.agg_out.")
+        || collection.starts_with("tmp.mr.")
+        || of_a_command().unwrap_or(false)
 }
 
 /// A shell pattern as a regular expression.
@@ -186,7 +204,28 @@ fn parse_fields(fields: &[String]) -> Result<Option<Document>> {
 
 #[cfg(test)]
 mod tests {
-    use super::pattern_to_regex;
+    use super::{is_the_servers, pattern_to_regex};
+
+    #[test]
+    fn temporary_collections_are_the_servers_own() {
+        for name in [
+            "system.views",
+            "tmp.agg_out.0b2c",
+            "tmpa1B2c.renameCollection",
+            "tmpa1B2c.convertToCapped.orders",
+        ] {
+            assert!(is_the_servers(name), "{name}");
+        }
+        for name in [
+            "orders",
+            "tmp",
+            "tmporary",
+            "tmpa1B2c.orders",
+            "tmp.aggregates",
+        ] {
+            assert!(!is_the_servers(name), "{name}");
+        }
+    }
 
     #[test]
     fn shell_patterns_become_regular_expressions() {

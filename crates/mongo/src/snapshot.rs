@@ -1,10 +1,12 @@
 //! Reading collections as raw batches.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
 use mongodb::Collection;
-use mongodb::bson::{Bson, Document, RawDocumentBuf, doc};
+use mongodb::bson::{Bson, Document, RawDocumentBuf, Timestamp, doc};
 use mongodb::options::{Hint, ReadConcern};
 use mongodb::raw_batch_cursor::RawBatch;
 use mongodb::results::CollectionType;
@@ -12,7 +14,7 @@ use tokio::sync::mpsc;
 use tributary_flow::{
     Bookmark, CollectionInfo, CollectionKind, DocumentBatch, Partition, SnapshotSource,
 };
-use tributary_model::{Error, ErrorKind, Namespace, Result};
+use tributary_model::{ClusterTime, Error, ErrorKind, Namespace, Result};
 
 use crate::connect::Connection;
 use crate::error::NAMESPACE_NOT_FOUND;
@@ -35,6 +37,8 @@ const COMMAND_NOT_SUPPORTED_ON_VIEW: i32 = 166;
 pub struct MongoSource {
     pub(crate) connection: Connection,
     pub(crate) selection: Selection,
+    /// What snapshots must show: everything up to this moment.
+    behind: AtomicU64,
 }
 
 impl MongoSource {
@@ -44,7 +48,14 @@ impl MongoSource {
         Self {
             connection,
             selection,
+            behind: AtomicU64::new(0),
         }
+    }
+
+    /// Makes the snapshots read from now on show everything up to `time`, whichever member they
+    /// are read from. Without that, a majority read may answer with an older state.
+    pub(crate) fn read_behind(&self, time: ClusterTime) {
+        self.behind.fetch_max(time.0, Ordering::Relaxed);
     }
 
     pub(crate) fn collection(&self, namespace: &Namespace) -> Collection<RawDocumentBuf> {
@@ -167,9 +178,7 @@ impl SnapshotSource for MongoSource {
             while let Some(collection) = listed.next().await {
                 let collection = collection.map_err(failed)?;
                 listed_any = true;
-                if !collection.name.starts_with("system.")
-                    && self.selection.includes(&collection.name)
-                {
+                if self.selection.includes(&collection.name) {
                     selected.push(collection);
                 }
             }
@@ -242,7 +251,21 @@ impl SnapshotSource for MongoSource {
                 find = find.max(doc! { "_id": parse_bound(upper)? });
             }
         }
-        let mut cursor = find.batch().await.map_err(failed)?;
+        let mut session = self
+            .connection
+            .client
+            .start_session()
+            .await
+            .map_err(failed)?;
+        let behind = ClusterTime(self.behind.load(Ordering::Relaxed));
+        if behind != ClusterTime::default() {
+            session.advance_operation_time(Timestamp {
+                time: behind.seconds(),
+                increment: behind.ordinal(),
+            });
+        }
+        let mut cursor = find.session(&mut session).batch().await.map_err(failed)?;
+        let mut cursor = cursor.stream(&mut session);
         let mut passed = from.cloned();
         while let Some(batch) = cursor.next().await {
             let batch = batch.map_err(failed)?;

@@ -26,12 +26,12 @@ pub(crate) async fn run(arguments: SyncArguments, stop: CancellationToken) -> Re
     if overwrite {
         sink = sink.replacing();
     }
-    let loads = move |position: Position| -> Arc<dyn LoadSink> {
+    let loads = move |position: Position, replace: bool| -> Arc<dyn LoadSink> {
         Arc::new(FileSink::new(
             place.clone(),
             SinkOptions {
                 format: Format::Delta,
-                overwrite,
+                overwrite: overwrite || replace,
                 position: Some(position),
             },
         ))

@@ -65,7 +65,8 @@ impl FollowedTable {
         self.places.find_missing(&mut self.live).await
     }
 
-    async fn write(&mut self, reduced: Reduced, position: &Position) -> Result<Applied> {
+    async fn write(&mut self, reduced: Reduced, batch: &ChangeBatch) -> Result<Applied> {
+        let (position, is_heartbeat) = (&batch.position, batch.changes.is_empty());
         let Reduced { keys, documents } = reduced;
         let upserted = documents.len() as u64;
         let (keys_of_rows, documents): (Vec<usize>, Vec<_>) = documents.into_iter().unzip();
@@ -88,7 +89,7 @@ impl FollowedTable {
                 deleted.entry(path).or_default().insert(row.into());
                 marked += 1;
             }
-            if file.is_none() && deleted.is_empty() && !self.is_due(position) {
+            if file.is_none() && deleted.is_empty() && !is_heartbeat {
                 return Ok(Applied::default());
             }
             let edit = Edit {
@@ -133,13 +134,6 @@ impl FollowedTable {
         })
     }
 
-    /// Whether the position alone is worth a commit.
-    fn is_due(&self, position: &Position) -> bool {
-        const SECONDS: u32 = 3600;
-        let (old, new) = (self.live.position().cluster_time, position.cluster_time);
-        new.seconds().saturating_sub(old.seconds()) >= SECONDS
-    }
-
     /// Brings the table to a schema that holds `known` too.
     async fn evolve(&mut self, known: &TableSchema) -> Result<()> {
         if *known == self.live.schema {
@@ -164,7 +158,7 @@ impl ChangeTable for FollowedTable {
 
     async fn apply(&mut self, batch: &ChangeBatch) -> Result<Applied> {
         let reduced = reduce(&batch.changes, self.live.position())?;
-        self.write(reduced, &batch.position).await
+        self.write(reduced, batch).await
     }
 }
 

@@ -17,3 +17,4 @@ mod resume;
 mod sql;
 mod storage;
 mod support;
+mod sync;

@@ -16,7 +16,8 @@ const REQUIREMENTS: &[&str] = &[
     "pymongo==4.20.0",
 ];
 
-fn compare(reader: &str, fixture: &Fixture, collection: &str, table: &str) {
+#[track_caller]
+pub(crate) fn compare(reader: &str, fixture: &Fixture, collection: &str, table: &str) {
     let python = python_venv("readers", REQUIREMENTS).expect("a Python with the readers");
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/readers/compare.py");
     let output = Command::new(python)

@@ -192,6 +192,42 @@ impl Fixture {
         run(&[&["copy", &uri, &lake, "--output", "json"], arguments].concat())
     }
 
+    /// The files of a collection's table whose names end in `.extension`.
+    pub(crate) fn files(&self, collection: &str, extension: &str) -> Vec<String> {
+        let mut files = files_below(&self.table(collection));
+        files.retain(|name| name.ends_with(&format!(".{extension}")));
+        files
+    }
+
+    /// Waits until a table has so many rows.
+    pub(crate) async fn wait_for_rows(&self, collection: &str, rows: i64) {
+        let query = format!("SELECT count(*) AS n FROM {}.{collection}", self.name);
+        self.wait_until(&format!("{collection} has {rows} rows"), || {
+            let run = run(&["sql", "--lake", &self.lake(), "--output", "json", &query]);
+            run.code == Some(0) && run.stdout.trim() == format!("{{\"n\":{rows}}}")
+        })
+        .await;
+    }
+
+    /// Waits until a process holds the lock of a table.
+    pub(crate) async fn wait_for_lock(&self, collection: &str) {
+        let lock = self
+            .table(collection)
+            .with_file_name(format!(".{collection}.lock"));
+        self.wait_until("the lock is held", || {
+            std::fs::File::open(&lock).is_ok_and(|file| file.try_lock().is_err())
+        })
+        .await;
+    }
+
+    async fn wait_until(&self, what: &str, is_so: impl Fn() -> bool) {
+        let deadline = Instant::now() + LIMIT;
+        while !is_so() {
+            assert!(Instant::now() < deadline, "waited in vain until {what}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
     /// The rows of a query over the lake.
     pub(crate) fn sql(&self, query: &str) -> Vec<Value> {
         sql_of(&self.lake(), query)
