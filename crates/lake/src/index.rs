@@ -1,30 +1,61 @@
-//! The key index of a table on this machine's disk: where the row of each key is.
+//! Where each document of a table is: a local index from keys to places in data files.
 //!
-//! It is a cache, and built anew where it is missing, damaged, or of another table. Every change
-//! of it is one atomic batch together with the table's version that it is up to.
+//! The index is no more than a memory of what the table holds. It always reflects exactly one
+//! version of the table, [`KeyIndex::version`], because what a version changes is written in one
+//! atomic step with its number. After a crash it may be some versions behind, and it is made anew
+//! where it is damaged, of another form or of another table.
+//!
+//! All is in one key space of a log-structured store. Keys of documents have 16 bytes; what else is
+//! to be known has longer ones, which begin with [`META`].
 
-use std::collections::HashMap;
-use std::path::Path;
+use std::collections::{BTreeMap, HashMap};
+use std::fs::{File, TryLockError};
+use std::io::{self, Read, Seek, SeekFrom};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use fjall::{Database, Keyspace, KeyspaceCreateOptions};
+use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 use tributary_convert::Key;
 use tributary_model::{Error, ErrorKind, Result};
+use xxhash_rust::xxh3::xxh3_128;
 
-/// Changes when an index of another version of this code must not be read.
-const FORMAT: &str = "1";
-/// Memory for blocks read.
+/// The number of the form in which entries and keys are kept.
+const FORMAT: u32 = 1;
+
+/// Memory for blocks that have been read.
 const CACHE_BYTES: u64 = 32 << 20;
-/// Memory for entries not yet in a sorted file.
+/// Memory for what has not been sorted into files yet.
 const MEMTABLE_BYTES: u64 = 16 << 20;
-/// The journals of entries not yet in a sorted file.
+/// Disk space for the journals; the least that the store takes.
 const JOURNAL_BYTES: u64 = 64 << 20;
 
-/// Where a row is.
+/// What the keys of everything but documents begin with.
+const META: [u8; 16] = [0xFF; 16];
+/// The form and the table.
+const IDENTITY: u8 = 0;
+/// Version, number of the last batch, and next number of a file.
+const STATE: u8 = 1;
+/// The path of a file, by its number.
+const FILE: u8 = 2;
+/// The number of the last batch among those that have this remainder by [`TRACES`].
+const TRACE: u8 = 3;
+/// How many of the last batches leave a trace. A batch that is missing is noticed by it: the
+/// journals' checksums do not tell that a whole batch is gone.
+const TRACES: u64 = 4096;
+
+/// How many memtables may wait to be sorted into files before a batch is written. The store itself
+/// waits at 4, for ever if the thread that sorts has failed meanwhile.
+const WAITING_MEMTABLES: usize = 2;
+/// As before, for files that wait to be merged; the store waits at 30.
+const WAITING_FILES: usize = 24;
+
+/// Where a document is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Place {
-    /// The number of its file.
+    /// The number of the data file.
     pub(crate) file: u32,
-    /// Its number in the file.
+    /// The position of the row, counted from 0 through all row groups.
     pub(crate) row: u32,
 }
 
@@ -37,385 +68,1053 @@ impl Place {
         let both = u64::from_be_bytes(bytes.try_into().ok()?);
         Some(Self {
             file: (both >> 32) as u32,
-            row: (both & u64::from(u32::MAX)) as u32,
+            row: both as u32,
         })
     }
 }
 
-/// The places of the rows of one table.
+/// The index of one table, opened by one process at a time.
 pub(crate) struct KeyIndex {
-    database: Database,
-    places: Keyspace,
-    facts: Keyspace,
-    files: Files,
-    version: Option<u64>,
-}
-
-/// The files that places speak of. A number is never given to another file.
-#[derive(Default)]
-struct Files {
+    store: Option<Store>,
+    state: State,
+    paths: BTreeMap<u32, String>,
     numbers: HashMap<String, u32>,
-    paths: HashMap<u32, String>,
-    next: u32,
+    directory: PathBuf,
+    table_id: String,
+    /// Held until the index is dropped, after the store.
+    _lock: File,
 }
 
-impl Files {
-    fn insert(&mut self, number: u32, path: String) {
-        self.next = self.next.max(number + 1);
-        if let Some(old) = self.paths.insert(number, path.clone()) {
-            self.numbers.remove(&old);
-        }
-        self.numbers.insert(path, number);
+struct Store {
+    entries: Keyspace,
+    database: Database,
+}
+
+/// What changes with every batch.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct State {
+    version: Option<u64>,
+    batch: u64,
+    next_file: u32,
+}
+
+impl State {
+    fn to_bytes(self) -> [u8; 21] {
+        let mut bytes = [0; 21];
+        bytes[0] = u8::from(self.version.is_some());
+        bytes[1..9].copy_from_slice(&self.version.unwrap_or(0).to_be_bytes());
+        bytes[9..17].copy_from_slice(&self.batch.to_be_bytes());
+        bytes[17..].copy_from_slice(&self.next_file.to_be_bytes());
+        bytes
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (known, rest) = bytes.split_first()?;
+        let (version, rest) = rest.split_first_chunk::<8>()?;
+        let (batch, rest) = rest.split_first_chunk::<8>()?;
+        Some(Self {
+            version: (*known == 1).then_some(u64::from_be_bytes(*version)),
+            batch: u64::from_be_bytes(*batch),
+            next_file: u32::from_be_bytes(rest.try_into().ok()?),
+        })
     }
 }
 
-const TABLE: &str = "table";
-const VERSION: &str = "version";
-const FILE: &str = "file/";
+/// Why an index that is there cannot be used.
+enum Unusable {
+    /// It is to be made anew: it is damaged, or not what is asked for.
+    Discard(String),
+    /// The disk does not let it be read or written.
+    Failed(fjall::Error),
+}
+
+impl From<fjall::Error> for Unusable {
+    fn from(error: fjall::Error) -> Self {
+        if is_disk_failure(&error) {
+            Self::Failed(error)
+        } else {
+            Self::Discard(error.to_string())
+        }
+    }
+}
 
 impl KeyIndex {
-    /// Opens the index in `directory`, empty where there is none for this table.
-    pub(crate) fn open(directory: &Path, table: &str) -> Result<Self> {
-        match Self::open_existing(directory, table) {
-            Ok(Some(index)) => return Ok(index),
-            Ok(None) => {}
-            Err(fjall::Error::Locked) => {
-                return Err(Error::new(
-                    ErrorKind::AlreadyExists,
-                    "another process uses the table's key index",
-                )
-                .on("index", directory.display())
-                .remedy("stop the other sync of this table"));
+    /// Opens the index in `directory`, which belongs to it alone, or makes an empty one.
+    ///
+    /// An index that is damaged, of another form or of a table other than `table_id` is emptied.
+    ///
+    /// # Errors
+    /// Another process has the index open, or the directory cannot be written.
+    pub(crate) fn open(directory: &Path, table_id: &str) -> Result<Self> {
+        let lock = lock(directory)?;
+        let mut index = Self {
+            store: None,
+            state: State::default(),
+            paths: BTreeMap::new(),
+            numbers: HashMap::new(),
+            directory: directory.to_owned(),
+            table_id: table_id.to_owned(),
+            _lock: lock,
+        };
+        let is_new = !index.data().exists();
+        let reason = if is_new {
+            None
+        } else if index.mark().exists() {
+            Some("it was found damaged, or never got open".to_owned())
+        } else {
+            // There should the store end the process: then the next one does not try.
+            let marked = std::fs::write(index.mark(), b"");
+            marked.map_err(|error| index.failed("open", error.into()))?;
+            match index.load() {
+                Ok(()) => {
+                    let unmarked = std::fs::remove_file(index.mark());
+                    unmarked.map_err(|error| index.failed("open", error.into()))?;
+                    return Ok(index);
+                }
+                Err(Unusable::Failed(error)) => {
+                    let _ = std::fs::remove_file(index.mark());
+                    return Err(index.failed("open", error));
+                }
+                Err(Unusable::Discard(reason)) => Some(reason),
             }
-            Err(error) => {
-                let error = error.to_string();
-                tracing::warn!(index = %directory.display(), error, "the key index is damaged, and built anew");
-            }
+        };
+        if let Some(reason) = reason {
+            tracing::warn!(
+                directory = %directory.display(),
+                reason,
+                "the index of keys cannot be used and is made anew"
+            );
         }
-        if let Err(error) = std::fs::remove_dir_all(directory)
-            && error.kind() != std::io::ErrorKind::NotFound
-        {
-            return Err(cannot_write(directory, error));
-        }
-        std::fs::create_dir_all(directory).map_err(|error| cannot_write(directory, error))?;
-        let created = Self::create(directory, table);
-        created.map_err(|error| cannot_write(directory, error))
-    }
-
-    fn database(directory: &Path) -> Result<Database, fjall::Error> {
-        Database::builder(directory)
-            .cache_size(CACHE_BYTES)
-            .max_journaling_size(JOURNAL_BYTES)
-            .worker_threads(1)
-            .open()
-    }
-
-    fn with_keyspaces(database: Database) -> Result<Self, fjall::Error> {
-        let places = database.keyspace("places", || {
-            KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE_BYTES)
-        })?;
-        let facts = database.keyspace("facts", KeyspaceCreateOptions::default)?;
-        Ok(Self {
-            database,
-            places,
-            facts,
-            files: Files::default(),
-            version: None,
-        })
-    }
-
-    fn create(directory: &Path, table: &str) -> Result<Self, fjall::Error> {
-        let index = Self::with_keyspaces(Self::database(directory)?)?;
-        index.facts.insert(TABLE, identity(table))?;
+        index.renew()?;
         Ok(index)
     }
 
-    fn open_existing(directory: &Path, table: &str) -> Result<Option<Self>, fjall::Error> {
-        if !directory.exists() {
-            return Ok(None);
-        }
-        let mut index = Self::with_keyspaces(Self::database(directory)?)?;
-        let known = index.facts.get(TABLE)?;
-        if known.as_deref() != Some(identity(table).as_bytes()) {
-            return Ok(None);
-        }
-        index.version = index
-            .facts
-            .get(VERSION)?
-            .and_then(|bytes| Some(u64::from_be_bytes(bytes.as_ref().try_into().ok()?)));
-        for entry in index.facts.prefix(FILE) {
-            let (name, path) = entry.into_inner()?;
-            let number = name
-                .get(FILE.len()..)
-                .and_then(|digits| std::str::from_utf8(digits).ok()?.parse().ok());
-            let path = String::from_utf8(path.to_vec()).ok();
-            if let Some((number, path)) = number.zip(path) {
-                index.files.insert(number, path);
+    /// The version of the table that all entries reflect; none where the index must be built.
+    pub(crate) fn version(&self) -> Option<u64> {
+        self.state.version
+    }
+
+    /// Where the documents are, in the order of `keys`.
+    ///
+    /// # Errors
+    /// The index cannot be read. It is made anew when it is opened the next time.
+    pub(crate) fn places(&self, keys: &[Key]) -> Result<Vec<Option<Place>>> {
+        let store = self.store()?;
+        // In their order, keys near to one another are read from the same block.
+        let mut order: Vec<u32> = (0..keys.len() as u32).collect();
+        order.sort_unstable_by_key(|&i| keys[i as usize]);
+        let mut places = vec![None; keys.len()];
+        for i in order {
+            let found = self.guarded("read", || store.entries.get(keys[i as usize].0))?;
+            if let Some(bytes) = found {
+                let place = Place::from_bytes(&bytes);
+                places[i as usize] = Some(place.ok_or_else(|| self.damaged("an entry"))?);
             }
         }
-        Ok(Some(index))
+        Ok(places)
     }
 
-    /// The version of the table that it is up to; none while it has to be built.
-    pub(crate) fn version(&self) -> Option<u64> {
-        self.version
+    /// Writes what `version` of the table changes, or a part of it, as one step: files and the numbers they
+    /// get, places of documents, and keys that are gone. A key both put and removed is put; of
+    /// several places of a key the last counts.
+    ///
+    /// The changes survive the end of the process at once, and the end of the machine from the next
+    /// [`persist`](Self::persist) on; until then the index may go back to an earlier version.
+    ///
+    /// # Errors
+    /// The index cannot be written.
+    pub(crate) fn apply(
+        &mut self,
+        version: Option<u64>,
+        files: &[(u32, String)],
+        put: impl IntoIterator<Item = (Key, Place)>,
+        remove: impl IntoIterator<Item = Key>,
+    ) -> Result<()> {
+        let mut changes: Vec<(Key, Option<Place>)> =
+            remove.into_iter().map(|key| (key, None)).collect();
+        changes.extend(put.into_iter().map(|(key, place)| (key, Some(place))));
+        self.write(version, files, &[], changes)
     }
 
-    /// The number of a file that it knows.
-    pub(crate) fn file_number(&self, path: &str) -> Option<u32> {
-        self.files.numbers.get(path).copied()
+    /// Forgets the paths of files that the table has no longer. Entries may still name their
+    /// numbers, which are not given to other files.
+    ///
+    /// # Errors
+    /// The index cannot be written.
+    pub(crate) fn forget(&mut self, numbers: &[u32]) -> Result<()> {
+        self.write(self.state.version, &[], numbers, Vec::new())
     }
 
-    /// The file of a number.
+    /// The path of the file that has this number.
     pub(crate) fn file_path(&self, number: u32) -> Option<&str> {
-        self.files.paths.get(&number).map(String::as_str)
+        self.paths.get(&number).map(String::as_str)
     }
 
-    /// The number of a file, a new one where it is not known yet.
-    pub(crate) fn number_for(&mut self, path: &str) -> Result<u32> {
-        if let Some(number) = self.file_number(path) {
-            return Ok(number);
+    /// The number of the file that has this path.
+    pub(crate) fn file_number(&self, path: &str) -> Option<u32> {
+        self.numbers.get(path).copied()
+    }
+
+    /// The files that have a number.
+    pub(crate) fn file_numbers(&self) -> impl Iterator<Item = (&str, u32)> {
+        self.numbers
+            .iter()
+            .map(|(path, number)| (path.as_str(), *number))
+    }
+
+    /// A number that no file has had, and neither had any greater.
+    pub(crate) fn next_file_number(&self) -> u32 {
+        self.state.next_file
+    }
+
+    /// Empties the index, to be built from the table. It has no version until one is applied.
+    ///
+    /// # Errors
+    /// The directory cannot be written.
+    pub(crate) fn clear(&mut self) -> Result<()> {
+        self.renew()
+    }
+
+    /// Sees to it that all that was applied survives the end of the machine.
+    ///
+    /// # Errors
+    /// The disk does not take it.
+    pub(crate) fn persist(&self) -> Result<()> {
+        let store = self.store()?;
+        self.guarded("write", || store.database.persist(PersistMode::SyncAll))
+    }
+
+    fn write(
+        &mut self,
+        version: Option<u64>,
+        files: &[(u32, String)],
+        forget: &[u32],
+        mut changes: Vec<(Key, Option<Place>)>,
+    ) -> Result<()> {
+        // Only one change of a key may be in a batch: the last, behind those equal to it.
+        changes.sort_by_key(|(key, _)| *key);
+        let next_file = files.iter().map(|(number, _)| number.saturating_add(1));
+        let state = State {
+            version,
+            batch: self.state.batch + 1,
+            next_file: next_file.fold(self.state.next_file, u32::max),
+        };
+        let store = self.store()?;
+        self.wait_for_room(store)?;
+        let entries = &store.entries;
+        let mut batch = store.database.batch();
+        for (i, (key, place)) in changes.iter().enumerate() {
+            if changes.get(i + 1).is_some_and(|(next, _)| next == key) {
+                continue;
+            }
+            match place {
+                Some(place) => batch.insert(entries, key.0, place.to_bytes()),
+                None => batch.remove(entries, key.0),
+            }
         }
-        let number = self.files.next;
-        self.facts
-            .insert(file_name(number), path)
-            .map_err(|error| failed(&error))?;
-        self.files.insert(number, path.to_owned());
-        Ok(number)
+        for (number, path) in files {
+            batch.insert(entries, file_key(*number), path.as_bytes());
+        }
+        for number in forget {
+            batch.remove(entries, file_key(*number));
+        }
+        batch.insert(entries, trace_key(state.batch), state.batch.to_be_bytes());
+        batch.insert(entries, meta_key(STATE), state.to_bytes());
+        self.guarded("write", || batch.commit())?;
+        self.state = state;
+        for (number, path) in files {
+            if let Some(old) = self.paths.insert(*number, path.clone()) {
+                self.numbers.remove(&old);
+            }
+            self.numbers.insert(path.clone(), *number);
+        }
+        for number in forget {
+            if let Some(path) = self.paths.remove(number)
+                && self.numbers.get(&path) == Some(number)
+            {
+                self.numbers.remove(&path);
+            }
+        }
+        Ok(())
     }
 
-    /// The places of keys, in their order.
-    pub(crate) fn places(&self, keys: &[Key]) -> Result<Vec<Option<Place>>> {
-        keys.iter()
-            .map(|key| {
-                let found = self.places.get(key.0).map_err(|error| failed(&error))?;
-                Ok(found.and_then(|bytes| Place::from_bytes(&bytes)))
+    /// Waits until the store takes a batch without waiting itself.
+    fn wait_for_room(&self, store: &Store) -> Result<()> {
+        while store.entries.sealed_memtable_count() > WAITING_MEMTABLES
+            || store.entries.l0_table_count() > WAITING_FILES
+        {
+            // An error where the store's own thread has failed.
+            self.guarded("write", || store.database.persist(PersistMode::Buffer))?;
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        Ok(())
+    }
+
+    fn store(&self) -> Result<&Store> {
+        self.store.as_ref().ok_or_else(|| {
+            Error::new(ErrorKind::Internal, "the index of keys is not open")
+                .on("index", self.directory.display())
+        })
+    }
+
+    /// The store's directory.
+    fn data(&self) -> PathBuf {
+        self.directory.join("entries")
+    }
+
+    /// A file that is there where the store is damaged, and while it is opened.
+    fn mark(&self) -> PathBuf {
+        self.directory.join("damaged")
+    }
+
+    /// Opens what is there, and checks that it is whole and what is asked for.
+    fn load(&mut self) -> Result<(), Unusable> {
+        // The store takes what it reads for what it wrote in places.
+        let opened = catch_unwind(AssertUnwindSafe(|| {
+            check_files(&self.data())?;
+            let store = Store::open(&self.data())?;
+            let contents = store.contents(&self.table_id)?;
+            Ok((store, contents))
+        }));
+        let (store, contents) =
+            opened.unwrap_or_else(|_| Err(Unusable::Discard("it is damaged".to_owned())))?;
+        self.state = contents.state;
+        self.numbers = contents
+            .paths
+            .iter()
+            .map(|(number, path)| (path.clone(), *number))
+            .collect();
+        self.paths = contents.paths;
+        self.store = Some(store);
+        Ok(())
+    }
+
+    /// Puts an empty index in the place of what there is.
+    fn renew(&mut self) -> Result<()> {
+        self.store = None;
+        self.state = State::default();
+        self.paths.clear();
+        self.numbers.clear();
+        let failed = |error: io::Error| {
+            Error::new(ErrorKind::Storage, "cannot make an index of keys")
+                .on("index", self.directory.display())
+                .because(error)
+        };
+        for result in [
+            std::fs::remove_dir_all(self.data()),
+            std::fs::remove_file(self.mark()),
+        ] {
+            match result {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+                _ => {}
+            }
+        }
+        let made = Store::open(&self.data()).and_then(|store| {
+            let mut identity = FORMAT.to_be_bytes().to_vec();
+            identity.extend_from_slice(self.table_id.as_bytes());
+            let state = State::default().to_bytes();
+            let mut batch = store.database.batch();
+            batch.insert(&store.entries, meta_key(IDENTITY), identity);
+            batch.insert(&store.entries, trace_key(0), 0_u64.to_be_bytes());
+            batch.insert(&store.entries, meta_key(STATE), state);
+            batch.commit()?;
+            Ok(store)
+        });
+        self.store = Some(made.map_err(|error| self.failed("make", error))?);
+        Ok(())
+    }
+
+    /// Runs an operation of the store. Where it fails otherwise than by the disk, the index is made
+    /// anew the next time.
+    fn guarded<T>(
+        &self,
+        what: &str,
+        operation: impl FnOnce() -> Result<T, fjall::Error>,
+    ) -> Result<T> {
+        match catch_unwind(AssertUnwindSafe(operation)) {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(error)) if is_disk_failure(&error) => Err(self.failed(what, error)),
+            Ok(Err(error)) => Err(self.damaged(what).because(error)),
+            Err(_) => Err(self.damaged(what)),
+        }
+    }
+
+    fn damaged(&self, what: &str) -> Error {
+        // Where even this fails, the damage is found again.
+        let _ = std::fs::write(self.mark(), b"");
+        Error::new(
+            ErrorKind::InvalidData,
+            format!("the index of keys is damaged (while trying to {what})"),
+        )
+        .on("index", self.directory.display())
+        .remedy("start again: the index is made anew from the table")
+    }
+
+    fn failed(&self, what: &str, error: fjall::Error) -> Error {
+        Error::new(
+            ErrorKind::Storage,
+            format!("cannot {what} the index of keys"),
+        )
+        .on("index", self.directory.display())
+        .because(error)
+    }
+}
+
+/// What an index knows beside its entries.
+struct Contents {
+    state: State,
+    paths: BTreeMap<u32, String>,
+}
+
+impl Store {
+    fn open(directory: &Path) -> Result<Self, fjall::Error> {
+        let database = Database::builder(directory)
+            .cache_size(CACHE_BYTES)
+            .max_journaling_size(JOURNAL_BYTES)
+            .worker_threads(1)
+            .open()?;
+        let entries = database.keyspace("entries", || {
+            // Filters on all levels: keys of new documents are looked for in vain.
+            KeyspaceCreateOptions::default()
+                .max_memtable_size(MEMTABLE_BYTES)
+                .expect_point_read_hits(false)
+        })?;
+        Ok(Self { entries, database })
+    }
+
+    fn contents(&self, table_id: &str) -> Result<Contents, Unusable> {
+        let damaged = |what: &str| Unusable::Discard(format!("it is damaged: {what}"));
+        let identity = self.entries.get(meta_key(IDENTITY))?;
+        let (format, table) = identity
+            .as_deref()
+            .and_then(<[u8]>::split_first_chunk::<4>)
+            .ok_or_else(|| damaged("it does not say what it is"))?;
+        if u32::from_be_bytes(*format) != FORMAT {
+            return Err(Unusable::Discard("it is of another form".to_owned()));
+        }
+        if table != table_id.as_bytes() {
+            return Err(Unusable::Discard("it is of another table".to_owned()));
+        }
+        let state = self
+            .entries
+            .get(meta_key(STATE))?
+            .and_then(|bytes| State::from_bytes(&bytes))
+            .ok_or_else(|| damaged("its version is missing"))?;
+        let mut paths = BTreeMap::new();
+        for item in self.entries.prefix(meta_key(FILE)) {
+            let (key, path) = item.into_inner()?;
+            let number = key.get(META.len() + 1..).and_then(|n| n.try_into().ok());
+            let path = std::str::from_utf8(&path).ok().map(str::to_owned);
+            let (Some(number), Some(path)) = (number, path) else {
+                return Err(damaged("a file's name"));
+            };
+            paths.insert(u32::from_be_bytes(number), path);
+        }
+        let mut traces = 0;
+        for item in self.entries.prefix(meta_key(TRACE)) {
+            let (key, batch) = item.into_inner()?;
+            let batch = batch.as_ref().try_into().map(u64::from_be_bytes);
+            let is_expected = batch.is_ok_and(|batch| {
+                batch <= state.batch
+                    && batch + TRACES > state.batch
+                    && trace_key(batch).as_slice() == key.as_ref()
+            });
+            if !is_expected {
+                return Err(damaged("a change is missing"));
+            }
+            traces += 1;
+        }
+        if traces != TRACES.min(state.batch + 1) {
+            return Err(damaged("a change is missing"));
+        }
+        Ok(Contents { state, paths })
+    }
+}
+
+fn meta_key(tag: u8) -> Vec<u8> {
+    let mut key = META.to_vec();
+    key.push(tag);
+    key
+}
+
+fn file_key(number: u32) -> Vec<u8> {
+    let mut key = meta_key(FILE);
+    key.extend_from_slice(&number.to_be_bytes());
+    key
+}
+
+fn trace_key(batch: u64) -> Vec<u8> {
+    let mut key = meta_key(TRACE);
+    key.extend_from_slice(&((batch % TRACES) as u16).to_be_bytes());
+    key
+}
+
+/// Checks what the store reads without looking at its checksums: damage there can make it ask for
+/// all memory, which ends the process.
+fn check_files(data: &Path) -> Result<(), Unusable> {
+    let damaged = || Unusable::Discard("it is damaged: the list of its files".to_owned());
+    let failed = |error: io::Error| Unusable::from(fjall::Error::from(error));
+    let Ok(keyspaces) = std::fs::read_dir(data.join("keyspaces")) else {
+        return Err(damaged());
+    };
+    for keyspace in keyspaces {
+        let keyspace = keyspace.map_err(failed)?.path();
+        // Without it the key space was still being made, and the store removes it.
+        let Ok(current) = std::fs::read(keyspace.join("current")) else {
+            continue;
+        };
+        // Which of the lists of files counts, and its checksum.
+        let (number, rest) = current.split_first_chunk::<8>().ok_or_else(damaged)?;
+        let checksum = rest.first_chunk::<16>().ok_or_else(damaged)?;
+        let list = keyspace.join(format!("v{}", u64::from_le_bytes(*number)));
+        let list = std::fs::read(list).map_err(failed)?;
+        if xxh3_128(&list) != u128::from_le_bytes(*checksum) {
+            return Err(damaged());
+        }
+        let Ok(tables) = std::fs::read_dir(keyspace.join("tables")) else {
+            continue;
+        };
+        for table in tables {
+            let table = table.map_err(failed)?.path();
+            if !has_contents(&table).map_err(failed)? {
+                // One that was being written when the process ended, and is in no list; or the
+                // store misses it.
+                std::fs::remove_file(&table).map_err(failed)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether a file of the store ends with a table of contents that is whole.
+fn has_contents(path: &Path) -> io::Result<bool> {
+    /// `SFA!`, a version, a type of checksum, checksum, start and length.
+    const TRAILER: usize = 4 + 1 + 1 + 16 + 8 + 8;
+    let mut file = File::open(path)?;
+    let length = file.metadata()?.len();
+    if length < TRAILER as u64 {
+        return Ok(false);
+    }
+    let end = length - TRAILER as u64;
+    file.seek(SeekFrom::Start(end))?;
+    let mut trailer = [0; TRAILER];
+    file.read_exact(&mut trailer)?;
+    let Some(checksum) = trailer[6..].first_chunk::<16>() else {
+        return Ok(false);
+    };
+    let Some(start) = trailer[22..].first_chunk::<8>() else {
+        return Ok(false);
+    };
+    let start = u64::from_le_bytes(*start);
+    // The contents are few sections: what is larger is none.
+    if start > end || end - start > 1 << 20 {
+        return Ok(false);
+    }
+    let mut contents = vec![0; (end - start) as usize];
+    file.seek(SeekFrom::Start(start))?;
+    file.read_exact(&mut contents)?;
+    Ok(xxh3_128(&contents) == u128::from_le_bytes(*checksum))
+}
+
+/// Makes the directory this process's own.
+fn lock(directory: &Path) -> Result<File> {
+    let failed = |error: io::Error| {
+        Error::new(ErrorKind::Storage, "cannot open the index of keys")
+            .on("index", directory.display())
+            .because(error)
+    };
+    std::fs::create_dir_all(directory).map_err(failed)?;
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(directory.join("lock"))
+        .map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(Error::new(
+            ErrorKind::Conflict,
+            "another process has the index of keys open",
+        )
+        .on("index", directory.display())
+        .remedy("stop the other tributary that follows the same collection")),
+        Err(TryLockError::Error(error)) => Err(failed(error)),
+    }
+}
+
+/// Whether the disk is at fault, and not what is on it.
+fn is_disk_failure(error: &fjall::Error) -> bool {
+    let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = next {
+        if let Some(error) = error.downcast_ref::<io::Error>() {
+            return matches!(
+                error.kind(),
+                io::ErrorKind::PermissionDenied
+                    | io::ErrorKind::ReadOnlyFilesystem
+                    | io::ErrorKind::StorageFull
+                    | io::ErrorKind::QuotaExceeded
+                    | io::ErrorKind::OutOfMemory
+            );
+        }
+        next = error.source();
+    }
+    false
+}
+
+#[cfg(test)]
+#[allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
+mod tests {
+    use std::process::Command;
+    use std::time::Instant;
+
+    use super::*;
+
+    const TABLE: &str = "8f14e45f-table";
+    /// Keys that each version of [`write`] puts, and how many of the version before it changes.
+    const STEP: u64 = 40;
+    const MOVED: u64 = 10;
+    const GONE: u64 = 5;
+
+    fn key(i: u64) -> Key {
+        let bytes = i.to_le_bytes();
+        Key::of(tributary_convert::raw::kind::INT64, &bytes).unwrap()
+    }
+
+    /// Writes one version: new keys, others of the version before moved, and some removed.
+    fn write(index: &mut KeyIndex, version: u64) {
+        let file = index.next_file_number();
+        let start = version * STEP;
+        let moved = start.saturating_sub(STEP)..start.saturating_sub(STEP) + MOVED;
+        let put = (start..start + STEP).chain(moved.clone()).map(|i| {
+            let row = (i % 1000) as u32;
+            (key(i), Place { file, row })
+        });
+        let gone = (moved.end..moved.end + GONE).map(key);
+        let files = [(file, format!("part-{version}.parquet"))];
+        // In the first version nothing is there to be moved or removed.
+        if version == 0 {
+            let put = put.take(STEP as usize);
+            index.apply(Some(version), &files, put, []).unwrap();
+        } else {
+            index.apply(Some(version), &files, put, gone).unwrap();
+        }
+    }
+
+    /// Where the keys are at `version`, as the versions up to it were written.
+    fn expected(version: u64) -> Vec<Option<Place>> {
+        (0..(version + 1) * STEP)
+            .map(|i| {
+                let (own, within) = (i / STEP, i % STEP);
+                let changed = own < version;
+                let file = match within {
+                    _ if !changed => own,
+                    ..MOVED => own + 1,
+                    MOVED.. if within < MOVED + GONE => return None,
+                    _ => own,
+                };
+                let (file, row) = (file as u32, (i % 1000) as u32);
+                Some(Place { file, row })
             })
             .collect()
     }
 
-    /// Forgets everything.
-    pub(crate) fn clear(&mut self) -> Result<()> {
-        let clear = || {
-            self.facts.remove(VERSION)?;
-            self.places.clear()?;
-            for number in self.files.paths.keys() {
-                self.facts.remove(file_name(*number))?;
-            }
-            Ok(())
+    /// Checks that the index holds just what it should at its version, or nothing at all.
+    ///
+    /// False where the damage was found only now.
+    fn is_right(index: &KeyIndex, last: u64) -> bool {
+        let keys: Vec<Key> = (0..(last + 2) * STEP).map(key).collect();
+        let Ok(places) = index.places(&keys) else {
+            return false;
         };
-        clear().map_err(|error| failed(&error))?;
-        self.version = None;
-        self.files = Files::default();
-        Ok(())
-    }
-
-    /// Something that puts places from another thread.
-    pub(crate) fn writer(&self) -> PlaceWriter {
-        PlaceWriter {
-            database: self.database.clone(),
-            places: self.places.clone(),
+        let mut right = index.version().map_or_else(Vec::new, expected);
+        right.resize(keys.len(), None);
+        assert_eq!(places, right, "at version {:?}", index.version());
+        for version in 0..=index.version().unwrap_or(0) {
+            let path = format!("part-{version}.parquet");
+            let number = index.version().map(|_| version as u32);
+            assert_eq!(index.file_number(&path), number);
+            assert_eq!(
+                index.file_path(version as u32),
+                number.map(|_| path.as_str())
+            );
         }
+        true
     }
 
-    /// Records that it is up to `version` of the table.
-    pub(crate) fn finish(&mut self, version: u64) -> Result<()> {
-        self.apply(version, &[], &[])
-    }
-
-    /// Puts and removes entries, after which it is up to `version` of the table.
-    pub(crate) fn apply(
-        &mut self,
-        version: u64,
-        put: &[(Key, Place)],
-        remove: &[Key],
-    ) -> Result<()> {
-        let mut batch = self.database.batch();
-        for (key, place) in put {
-            batch.insert(&self.places, key.0, place.to_bytes());
-        }
-        for key in remove {
-            batch.remove(&self.places, key.0);
-        }
-        batch.insert(&self.facts, VERSION, version.to_be_bytes());
-        batch.commit().map_err(|error| failed(&error))?;
-        self.version = Some(version);
-        Ok(())
-    }
-
-    /// Gives the numbers of files to others that hold the same rows in the same places.
-    pub(crate) fn rename(&mut self, version: u64, files: &[(String, String)]) -> Result<()> {
-        let mut batch = self.database.batch();
-        for (old, new) in files {
-            if let Some(number) = self.file_number(old) {
-                batch.insert(&self.facts, file_name(number), new.as_str());
-                self.files.insert(number, new.clone());
-            }
-        }
-        batch.insert(&self.facts, VERSION, version.to_be_bytes());
-        batch.commit().map_err(|error| failed(&error))?;
-        self.version = Some(version);
-        Ok(())
-    }
-}
-
-/// Puts places without saying what version they are of.
-pub(crate) struct PlaceWriter {
-    database: Database,
-    places: Keyspace,
-}
-
-impl PlaceWriter {
-    pub(crate) fn put(&self, entries: &[(Key, Place)]) -> Result<()> {
-        let mut batch = self.database.batch();
-        for (key, place) in entries {
-            batch.insert(&self.places, key.0, place.to_bytes());
-        }
-        batch.commit().map_err(|error| failed(&error))
-    }
-}
-
-fn identity(table: &str) -> String {
-    format!("{FORMAT} {table}")
-}
-
-fn file_name(number: u32) -> String {
-    format!("{FILE}{number}")
-}
-
-fn failed(error: &fjall::Error) -> Error {
-    Error::new(ErrorKind::Storage, "the key index cannot be used")
-        .because(error.to_string())
-        .remedy("see that its disk has space, and start again; a damaged index is built anew")
-}
-
-fn cannot_write(
-    directory: &Path,
-    error: impl Into<Box<dyn std::error::Error + Send + Sync>>,
-) -> Error {
-    Error::new(
-        ErrorKind::Storage,
-        "the directory of the key index cannot be written",
-    )
-    .on("index", directory.display())
-    .because(error)
-    .remedy("make it writable for this user, or give another with --index")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn key(n: u32) -> Key {
-        Key::of(0x10, &n.to_le_bytes()).unwrap()
-    }
-
-    fn place(file: u32, row: u32) -> Place {
-        Place { file, row }
-    }
-
-    #[test]
-    fn what_was_put_is_found_after_opening_again() {
-        let directory = tempfile::TempDir::new().unwrap();
-        let mut index = KeyIndex::open(directory.path(), "t").unwrap();
-        assert_eq!(index.version(), None);
-        assert_eq!(index.number_for("a").unwrap(), 0);
-        assert_eq!(index.number_for("b").unwrap(), 1);
-        assert_eq!(index.number_for("a").unwrap(), 0);
-        let put: Vec<_> = (0..1000).map(|n| (key(n), place(n % 2, n))).collect();
-        index.apply(7, &put, &[]).unwrap();
-        index
-            .apply(8, &[(key(1), place(1, 5000))], &[key(2)])
-            .unwrap();
-        drop(index);
-        let index = KeyIndex::open(directory.path(), "t").unwrap();
-        assert_eq!(index.version(), Some(8));
-        assert_eq!(index.file_path(1), Some("b"));
-        let found = index
-            .places(&[key(0), key(1), key(2), key(3), key(1000)])
-            .unwrap();
-        assert_eq!(
-            found,
-            [
-                Some(place(0, 0)),
-                Some(place(1, 5000)),
-                None,
-                Some(place(1, 3)),
-                None
-            ]
-        );
-    }
-
-    #[test]
-    fn a_file_that_is_rewritten_keeps_its_number() {
-        let directory = tempfile::TempDir::new().unwrap();
-        let mut index = KeyIndex::open(directory.path(), "t").unwrap();
-        let number = index.number_for("old").unwrap();
-        index
-            .rename(3, &[("old".to_owned(), "new".to_owned())])
-            .unwrap();
-        drop(index);
-        let mut index = KeyIndex::open(directory.path(), "t").unwrap();
-        assert_eq!(index.file_number("new"), Some(number));
-        assert_eq!(index.file_number("old"), None);
-        assert_ne!(index.number_for("old").unwrap(), number);
-    }
-
-    #[test]
-    fn an_index_of_another_table_is_emptied() {
-        let directory = tempfile::TempDir::new().unwrap();
-        let mut index = KeyIndex::open(directory.path(), "t").unwrap();
-        index.apply(1, &[(key(1), place(0, 1))], &[]).unwrap();
-        drop(index);
-        let index = KeyIndex::open(directory.path(), "u").unwrap();
-        assert_eq!(index.version(), None);
-        assert_eq!(index.places(&[key(1)]).unwrap(), [None]);
-    }
-
-    #[test]
-    fn an_index_in_use_is_told() {
-        let directory = tempfile::TempDir::new().unwrap();
-        let _index = KeyIndex::open(directory.path(), "t").unwrap();
-        let error = KeyIndex::open(directory.path(), "t").err().unwrap();
-        assert!(error.to_string().contains("another process"), "{error}");
-    }
-
-    #[test]
-    fn a_damaged_index_is_emptied_or_right() {
-        let directory = tempfile::TempDir::new().unwrap();
-        let mut index = KeyIndex::open(directory.path(), "t").unwrap();
-        let put: Vec<_> = (0..1000).map(|n| (key(n), place(0, n))).collect();
-        index.apply(7, &put, &[]).unwrap();
-        drop(index);
-        let files: Vec<_> = walk(directory.path());
-        assert!(!files.is_empty());
-        for file in files {
-            let Ok(bytes) = std::fs::read(&file) else {
-                continue;
-            };
-            std::fs::write(&file, &bytes[..bytes.len() / 2]).unwrap();
-            let index = KeyIndex::open(directory.path(), "t").unwrap();
-            if index.version() == Some(7) {
-                assert_eq!(
-                    index.places(&[key(999)]).unwrap(),
-                    [Some(place(0, 999))],
-                    "{file:?}"
-                );
+    fn copy(from: &Path, to: &Path) {
+        std::fs::create_dir_all(to).unwrap();
+        for entry in std::fs::read_dir(from).unwrap() {
+            let entry = entry.unwrap();
+            let target = to.join(entry.file_name());
+            if entry.file_type().unwrap().is_dir() {
+                copy(&entry.path(), &target);
+            } else {
+                std::fs::copy(entry.path(), target).unwrap();
             }
         }
     }
 
-    fn walk(directory: &Path) -> Vec<std::path::PathBuf> {
-        let mut files = Vec::new();
+    fn files(directory: &Path) -> Vec<PathBuf> {
+        let mut found = Vec::new();
         for entry in std::fs::read_dir(directory).unwrap() {
             let path = entry.unwrap().path();
             if path.is_dir() {
-                files.extend(walk(&path));
+                found.extend(files(&path));
             } else {
-                files.push(path);
+                found.push(path);
             }
         }
-        files.sort();
-        files
+        found.sort();
+        found
+    }
+
+    fn sort_into_files(index: &KeyIndex) {
+        let store = index.store().unwrap();
+        store.entries.rotate_memtable_and_wait().unwrap();
+    }
+
+    #[test]
+    fn an_index_comes_back_as_it_was_written() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a/b");
+        let mut index = KeyIndex::open(&path, TABLE).unwrap();
+        assert_eq!((index.version(), index.next_file_number()), (None, 0));
+        assert_eq!(index.places(&[key(1)]).unwrap(), [None]);
+        for version in 0..30 {
+            write(&mut index, version);
+            assert_eq!(index.version(), Some(version));
+            assert!(is_right(&index, version));
+            if version % 10 == 4 {
+                sort_into_files(&index);
+            }
+            if version % 7 == 3 {
+                index.persist().unwrap();
+                drop(index);
+                index = KeyIndex::open(&path, TABLE).unwrap();
+                assert_eq!(index.version(), Some(version));
+                assert_eq!(u64::from(index.next_file_number()), version + 1);
+                assert!(is_right(&index, version));
+            }
+        }
+    }
+
+    #[test]
+    fn places_come_in_the_order_of_the_keys() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut index = KeyIndex::open(directory.path(), TABLE).unwrap();
+        let place = |row| Place { file: 0, row };
+        let put = (0..100).map(|i| (key(i), place(i as u32)));
+        index
+            .apply(Some(3), &[(0, "a".to_owned())], put, [])
+            .unwrap();
+        let keys = [key(7), key(1000), key(7), key(0), key(99)];
+        let rows = [Some(7), None, Some(7), Some(0), Some(99)];
+        assert_eq!(index.places(&keys).unwrap(), rows.map(|r| r.map(place)));
+        assert_eq!(index.places(&[]).unwrap(), []);
+    }
+
+    #[test]
+    fn the_last_change_of_a_key_counts() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut index = KeyIndex::open(directory.path(), TABLE).unwrap();
+        let place = |row| Place {
+            file: u32::MAX - 1,
+            row,
+        };
+        let put = [
+            (key(1), place(1)),
+            (key(2), place(2)),
+            (key(1), place(u32::MAX)),
+        ];
+        index.apply(Some(0), &[], put, [key(1), key(3)]).unwrap();
+        for _ in 0..2 {
+            let places = index.places(&[key(1), key(2), key(3)]).unwrap();
+            assert_eq!(places, [Some(place(u32::MAX)), Some(place(2)), None]);
+            drop(index);
+            index = KeyIndex::open(directory.path(), TABLE).unwrap();
+        }
+    }
+
+    #[test]
+    fn numbers_of_files_are_not_given_twice() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut index = KeyIndex::open(directory.path(), TABLE).unwrap();
+        let files = [(0, "a".to_owned()), (1, "b".to_owned())];
+        index.apply(Some(0), &files, [], []).unwrap();
+        index.forget(&[1, 9]).unwrap();
+        for _ in 0..2 {
+            assert_eq!(index.version(), Some(0));
+            assert_eq!(index.next_file_number(), 2);
+            assert_eq!((index.file_path(0), index.file_path(1)), (Some("a"), None));
+            assert_eq!(
+                (index.file_number("a"), index.file_number("b")),
+                (Some(0), None)
+            );
+            drop(index);
+            index = KeyIndex::open(directory.path(), TABLE).unwrap();
+        }
+        index
+            .apply(Some(1), &[(2, "b".to_owned())], [], [])
+            .unwrap();
+        assert_eq!(index.file_number("b"), Some(2));
+        index.forget(&[1]).unwrap();
+        assert_eq!(index.file_number("b"), Some(2));
+    }
+
+    #[test]
+    fn a_file_in_the_place_of_another_keeps_its_number() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut index = KeyIndex::open(directory.path(), TABLE).unwrap();
+        index
+            .apply(Some(0), &[(0, "old".to_owned())], [], [])
+            .unwrap();
+        index
+            .apply(Some(1), &[(0, "new".to_owned())], [], [])
+            .unwrap();
+        for _ in 0..2 {
+            assert_eq!(index.file_number("new"), Some(0));
+            assert_eq!(index.file_number("old"), None);
+            assert_eq!(index.file_path(0), Some("new"));
+            drop(index);
+            index = KeyIndex::open(directory.path(), TABLE).unwrap();
+        }
+    }
+
+    #[test]
+    fn an_index_of_another_table_or_form_is_emptied() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut index = KeyIndex::open(directory.path(), TABLE).unwrap();
+        write(&mut index, 0);
+        drop(index);
+        let mut index = KeyIndex::open(directory.path(), "another").unwrap();
+        assert_eq!((index.version(), index.next_file_number()), (None, 0));
+        assert!(is_right(&index, 1));
+        write(&mut index, 0);
+        let store = index.store().unwrap();
+        let identity = [&2_u32.to_be_bytes()[..], b"another"].concat();
+        store.entries.insert(meta_key(IDENTITY), identity).unwrap();
+        drop(index);
+        let index = KeyIndex::open(directory.path(), "another").unwrap();
+        assert_eq!(index.version(), None);
+        assert!(is_right(&index, 1));
+    }
+
+    #[test]
+    fn an_index_that_ended_the_process_is_not_opened_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut index = KeyIndex::open(directory.path(), TABLE).unwrap();
+        write(&mut index, 0);
+        std::fs::write(index.mark(), b"").unwrap();
+        drop(index);
+        for _ in 0..2 {
+            let index = KeyIndex::open(directory.path(), TABLE).unwrap();
+            assert_eq!(index.version(), None);
+            assert!(!index.mark().exists());
+        }
+    }
+
+    #[test]
+    fn an_index_is_opened_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut index = KeyIndex::open(directory.path(), TABLE).unwrap();
+        write(&mut index, 0);
+        for table in [TABLE, "another"] {
+            let error = KeyIndex::open(directory.path(), table).err().unwrap();
+            assert_eq!(error.kind(), ErrorKind::Conflict);
+        }
+        assert!(is_right(&index, 1));
+        drop(index);
+        let index = KeyIndex::open(directory.path(), TABLE).unwrap();
+        assert_eq!(index.version(), Some(0));
+    }
+
+    #[test]
+    fn an_index_without_all_of_its_entries_has_no_version() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut index = KeyIndex::open(directory.path(), TABLE).unwrap();
+        write(&mut index, 0);
+        let count = 1010_u64;
+        let places = |range: std::ops::Range<u64>| {
+            range.map(|i| {
+                let row = i as u32;
+                (key(i), Place { file: 0, row })
+            })
+        };
+        index.clear().unwrap();
+        index.apply(None, &[], places(0..1000), []).unwrap();
+        assert_eq!(index.version(), None);
+        drop(index);
+        let mut index = KeyIndex::open(directory.path(), TABLE).unwrap();
+        assert_eq!(index.version(), None);
+
+        index.clear().unwrap();
+        let base = [(0, "base.parquet".to_owned())];
+        index.apply(None, &base, places(0..1000), []).unwrap();
+        index.apply(None, &[], places(1000..count), []).unwrap();
+        let more = [(1, "more.parquet".to_owned())];
+        let moved = [(key(5), Place { file: 1, row: 7 })];
+        index.apply(Some(12), &more, moved, []).unwrap();
+        for _ in 0..2 {
+            assert_eq!(index.version(), Some(12));
+            assert_eq!(index.file_number("base.parquet"), Some(0));
+            assert_eq!(index.file_path(1), Some("more.parquet"));
+            let keys = [key(0), key(5), key(count - 1), key(count)];
+            let row = |row| Some(Place { file: 0, row });
+            let moved = Some(Place { file: 1, row: 7 });
+            let places = index.places(&keys).unwrap();
+            assert_eq!(places, [row(0), moved, row(count as u32 - 1), None]);
+            drop(index);
+            index = KeyIndex::open(directory.path(), TABLE).unwrap();
+        }
+    }
+
+    #[test]
+    fn more_changes_than_leave_traces_are_one_index() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut index = KeyIndex::open(directory.path(), TABLE).unwrap();
+        for version in 0..TRACES + 3 {
+            let place = Place { file: 0, row: 0 };
+            index
+                .apply(Some(version), &[], [(key(version), place)], [])
+                .unwrap();
+            if version % 1000 == TRACES % 1000 {
+                drop(index);
+                index = KeyIndex::open(directory.path(), TABLE).unwrap();
+                assert_eq!(index.version(), Some(version));
+            }
+        }
+        drop(index);
+        let index = KeyIndex::open(directory.path(), TABLE).unwrap();
+        assert_eq!(index.version(), Some(TRACES + 2));
+        let store = index.store().unwrap();
+        store.entries.remove(trace_key(TRACES - 1)).unwrap();
+        drop(index);
+        let index = KeyIndex::open(directory.path(), TABLE).unwrap();
+        assert_eq!(index.version(), None);
+    }
+
+    #[test]
+    fn what_a_killed_process_applied_is_there() {
+        const PLACE: &str = "TRIBUTARY_TEST_INDEX";
+        const LAST: u64 = 1_000_000;
+        if let Some(path) = std::env::var_os(PLACE) {
+            let path = PathBuf::from(path);
+            let mut index = KeyIndex::open(&path, TABLE).unwrap();
+            for version in 0..LAST {
+                write(&mut index, version);
+                std::fs::write(path.join("applied"), version.to_string()).unwrap();
+                if version % 50 == 49 {
+                    let store = index.store().unwrap();
+                    store.entries.rotate_memtable().unwrap();
+                }
+            }
+            return;
+        }
+        for round in 0..3 {
+            let directory = tempfile::tempdir().unwrap();
+            let path = directory.path().to_owned();
+            let mut child = Command::new(std::env::current_exe().unwrap())
+                .args([
+                    "--exact",
+                    "index::tests::what_a_killed_process_applied_is_there",
+                ])
+                .env(PLACE, &path)
+                .stdout(std::process::Stdio::null())
+                .spawn()
+                .unwrap();
+            let applied = || -> Option<u64> {
+                let text = std::fs::read_to_string(path.join("applied")).ok()?;
+                text.parse().ok()
+            };
+            let begun = Instant::now();
+            while applied().is_none_or(|version| version < 60 + round * 30) {
+                assert!(begun.elapsed() < Duration::from_secs(60), "too slow");
+                assert!(child.try_wait().unwrap().is_none(), "ended by itself");
+                std::thread::sleep(Duration::from_millis(3));
+            }
+            child.kill().unwrap();
+            child.wait().unwrap();
+            // The file may have been caught empty, but then the one before it was whole.
+            let applied = applied();
+            let mut index = KeyIndex::open(&path, TABLE).unwrap();
+            let version = index.version().unwrap();
+            assert!(applied.is_none_or(|applied| version == applied || version == applied + 1));
+            assert!(is_right(&index, version));
+            write(&mut index, version + 1);
+            assert!(is_right(&index, version + 1));
+        }
+    }
+
+    /// Whatever happens to a file, the index opens with right entries or none.
+    #[test]
+    fn damaged_files_are_noticed() {
+        const LAST: u64 = 12;
+        let directory = tempfile::tempdir().unwrap();
+        let whole = directory.path().join("whole");
+        let image = directory.path().join("image");
+        let mut index = KeyIndex::open(&whole, TABLE).unwrap();
+        for version in 0..=LAST {
+            write(&mut index, version);
+            if version == 4 || version == 8 {
+                sort_into_files(&index);
+            }
+        }
+        // As a crash leaves it.
+        copy(&whole, &image);
+        drop(index);
+        let paths = files(&image);
+        assert!(paths.len() > 5, "{paths:?}");
+        let mut random = 1_u64;
+        let mut next = move |below: u64| {
+            random = random.wrapping_mul(6364136223846793005).wrapping_add(1);
+            (random >> 33) % below.max(1)
+        };
+        let (mut kept, mut emptied, mut late) = (0, 0, 0);
+        for path in &paths {
+            let name = path.strip_prefix(&image).unwrap();
+            let bytes = std::fs::read(path).unwrap();
+            for round in 0..8 {
+                let damaged = directory.path().join("damaged");
+                copy(&image, &damaged);
+                let mut bytes = bytes.clone();
+                let length = bytes.len() as u64;
+                match round {
+                    0 => std::fs::remove_file(damaged.join(name)).unwrap(),
+                    1 => bytes.clear(),
+                    2..5 => bytes.truncate(next(length) as usize),
+                    5 => bytes.extend_from_slice(&[0xAB; 100]),
+                    _ => {
+                        let start = next(length) as usize;
+                        let end = (start + 1 + next(32) as usize).min(bytes.len());
+                        for byte in &mut bytes[start..end] {
+                            *byte ^= 1 + next(255) as u8;
+                        }
+                    }
+                }
+                if round > 0 {
+                    std::fs::write(damaged.join(name), bytes).unwrap();
+                }
+                let mut index = KeyIndex::open(&damaged, TABLE).unwrap();
+                if !is_right(&index, LAST) {
+                    late += 1;
+                    drop(index);
+                    index = KeyIndex::open(&damaged, TABLE).unwrap();
+                    assert_eq!(index.version(), None, "{name:?} in round {round}");
+                    assert!(is_right(&index, LAST));
+                }
+                match index.version() {
+                    Some(_) => kept += 1,
+                    None => emptied += 1,
+                }
+                let version = index.version().map_or(0, |version| version + 1);
+                if version <= LAST + 1 {
+                    write(&mut index, version);
+                    assert!(is_right(&index, LAST + 1));
+                }
+                drop(index);
+                std::fs::remove_dir_all(&damaged).unwrap();
+            }
+        }
+        assert!(kept > 0 && emptied > 0, "{kept} {emptied} {late}");
     }
 }

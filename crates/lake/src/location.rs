@@ -1,10 +1,12 @@
 //! Where a lake is: a directory, an S3 bucket or an Azure container, and a path below it.
 
 use std::fmt;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures::TryStreamExt;
 use object_store::aws::AmazonS3Builder;
 use object_store::azure::MicrosoftAzureBuilder;
@@ -249,6 +251,14 @@ impl Location {
             }
             Err(error) => Err(self.failed("cannot read", error)),
         }
+    }
+
+    /// A range of an object's bytes.
+    pub(crate) async fn read_range(&self, range: Range<u64>) -> Result<Bytes> {
+        self.root
+            .get_range(&self.path, range)
+            .await
+            .map_err(|e| self.failed("cannot read", e))
     }
 
     /// Writes a small object as a whole.

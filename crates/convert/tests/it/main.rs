@@ -6,5 +6,6 @@ mod arbitrary;
 mod extjson_cases;
 mod extjson_properties;
 mod extjson_reading;
+mod key;
 mod raw;
 mod roundtrip;

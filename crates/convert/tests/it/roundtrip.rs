@@ -150,7 +150,7 @@ fn same_key(a: &Bson, b: &Bson) -> bool {
 }
 
 /// A number's exact value in one spelling.
-fn number(value: &Bson) -> Option<String> {
+pub(crate) fn number(value: &Bson) -> Option<String> {
     let text = match value {
         Bson::Int32(v) => v.to_string(),
         Bson::Int64(v) => v.to_string(),

@@ -285,7 +285,8 @@ impl LiveTable {
             changed.push((path.clone(), new));
         }
         if !vectors.is_empty() {
-            vectors.write(&self.place).await?;
+            let file = self.place.child(&vectors.name());
+            file.write(vectors.into_bytes()).await?;
         }
 
         let mark = self.mark.next(

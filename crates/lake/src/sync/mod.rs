@@ -90,10 +90,10 @@ impl ChangeSink for SyncSink {
             return Ok(None);
         }
         let place = self.place(collection);
+        let lock = Lock::of(&place)?;
         let Some(live) = LiveTable::open(&place).await? else {
             return Ok(None);
         };
-        let lock = Lock::of(&place)?;
         Ok(Some(Box::new(self.followed(live, lock).await?)))
     }
 }

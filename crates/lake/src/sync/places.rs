@@ -4,7 +4,9 @@
 //! yet, and a place in it counts only if the table has a row there that is not deleted.
 
 use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use arrow::array::{AsArray, RecordBatch};
 use roaring::RoaringTreemap;
 use tributary_convert::key::{Key, keys_of_column};
 use tributary_model::schema::{Column, RESCUED_COLUMN};
@@ -17,11 +19,11 @@ use crate::index::{KeyIndex, Place};
 use crate::stored_file::{self, StoredFile};
 
 /// How many places are put into the index at once.
-const AT_ONCE: usize = 200_000;
+const AT_ONCE: usize = 100_000;
 
-/// The key index of one table.
+/// The key index of one table. Its methods compute and block on a thread of their own.
 pub(super) struct Places {
-    index: KeyIndex,
+    index: Arc<Mutex<KeyIndex>>,
 }
 
 impl Places {
@@ -29,7 +31,21 @@ impl Places {
         let id = live.definition.id().to_owned();
         let directory = root.join(&id);
         let index = blocking(move || KeyIndex::open(&directory, &id)).await??;
-        Ok(Self { index })
+        Ok(Self {
+            index: Arc::new(Mutex::new(index)),
+        })
+    }
+
+    fn index(&self) -> MutexGuard<'_, KeyIndex> {
+        self.index.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn with_index<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut KeyIndex) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let index = Arc::clone(&self.index);
+        blocking(move || work(&mut index.lock().unwrap_or_else(PoisonError::into_inner))).await?
     }
 
     /// Brings the index up to the table's version.
@@ -37,28 +53,32 @@ impl Places {
         let files = match self.stale(live).await? {
             Some(stale) => stale,
             None => {
-                self.index.clear()?;
+                self.with_index(KeyIndex::clear).await?;
                 live.files.keys().cloned().collect()
             }
         };
-        self.find(live, &files).await
+        self.find(live, &files).await?;
+        let gone: Vec<u32> = {
+            let index = self.index();
+            let known = index.file_numbers();
+            let gone = known.filter(|(path, _)| !live.files.contains_key(*path));
+            gone.map(|(_, number)| number).collect()
+        };
+        self.with_index(move |index| index.forget(&gone)).await
     }
 
     /// The files whose rows the index may not know: new ones, and those that others have put back.
     /// None where that cannot be told any more.
     async fn stale(&self, live: &LiveTable) -> Result<Option<Vec<String>>> {
-        let Some(version) = self.index.version() else {
-            return Ok(None);
+        let (version, mut stale): (u64, Vec<String>) = {
+            let index = self.index();
+            let Some(version) = index.version().filter(|known| *known <= live.version) else {
+                return Ok(None);
+            };
+            let files = live.files.keys();
+            let new = files.filter(|path| index.file_number(path).is_none());
+            (version, new.cloned().collect())
         };
-        if version > live.version {
-            return Ok(None);
-        }
-        let mut stale: Vec<String> = live
-            .files
-            .keys()
-            .filter(|path| self.index.file_number(path).is_none())
-            .cloned()
-            .collect();
         for version in version + 1..=live.version {
             let Some(commit) = log::read(&live.place, version).await? else {
                 return Ok(None);
@@ -78,96 +98,124 @@ impl Places {
         if files.len() > 1 {
             tracing::info!(table = %live.place, files = files.len(), "building the key index");
         }
+        let version = live.version;
         for path in files {
             let deleted = live.deleted(path).await?.cloned().unwrap_or_default();
             let Some(file) = live.files.get(path) else {
                 continue;
             };
             let stored = StoredFile::new(&live.place, path, file.add.size.unsigned_abs());
-            let number = self.index.number_for(path)?;
-            let schema = live.schema.settled();
-            let index = self.index.writer();
-            blocking(move || {
-                let mut found = Vec::new();
-                keys_of_file(&stored, &schema, |first, keys| {
-                    found.extend(place_live(first, keys, &deleted, number));
-                    if found.len() >= AT_ONCE {
-                        index.put(&found)?;
-                        found.clear();
-                    }
-                    Ok(())
-                })?;
-                index.put(&found)
-            })
-            .await??;
+            let (schema, path) = (live.schema.settled(), path.clone());
+            self.with_index(move |index| find_rows(index, &stored, path, &schema, &deleted))
+                .await?;
         }
-        self.index.finish(live.version)
+        self.with_index(move |index| {
+            index.apply(Some(version), &[], [], [])?;
+            index.persist()
+        })
+        .await
     }
 
     /// The place of each key's row, where it has one.
     pub(super) async fn of(
         &self,
-        keys: &[Key],
+        keys: &Arc<Vec<Key>>,
         live: &mut LiveTable,
     ) -> Result<Vec<Option<RowPlace>>> {
-        let found = self.index.places(keys)?;
+        let wanted = Arc::clone(keys);
+        let found = self.with_index(move |index| index.places(&wanted)).await?;
         let mut places = Vec::with_capacity(found.len());
         for place in found {
-            let place = match place.and_then(|p| Some((self.index.file_path(p.file)?, p.row))) {
-                Some((path, row)) if live.is_live(path, row).await? => Some((path.to_owned(), row)),
+            let path = place.and_then(|place| {
+                let index = self.index();
+                Some((index.file_path(place.file)?.to_owned(), place.row))
+            });
+            places.push(match path {
+                Some((path, row)) if live.is_live(&path, row).await? => Some((path, row)),
                 _ => None,
-            };
-            places.push(place);
+            });
         }
         Ok(places)
     }
 
-    /// Records a commit: `rows` are in the new file `path`, and the keys of `changed` that are not
-    /// among them have no row any more.
-    pub(super) fn record(
+    /// Records a commit: `rows` are in the new file `path`, and the keys `gone` have no row any
+    /// more.
+    pub(super) async fn record(
         &mut self,
         live: &LiveTable,
         path: Option<&str>,
-        rows: &[(Key, u32)],
-        gone: &[Key],
+        rows: Vec<(Key, u32)>,
+        gone: Vec<Key>,
     ) -> Result<()> {
-        let file = match path {
-            Some(path) => self.index.number_for(path)?,
-            None => 0,
-        };
-        let put: Vec<(Key, Place)> = rows
-            .iter()
-            .map(|(key, row)| (*key, Place { file, row: *row }))
-            .collect();
-        self.index.apply(live.version, &put, gone)
+        let (version, path) = (live.version, path.map(str::to_owned));
+        self.with_index(move |index| {
+            let file = index.next_file_number();
+            let files: Vec<(u32, String)> = path.into_iter().map(|path| (file, path)).collect();
+            let put = rows
+                .into_iter()
+                .map(|(key, row)| (key, Place { file, row }));
+            index.apply(Some(version), &files, put, gone)
+        })
+        .await
     }
 
-    /// Records that the rows of one file are in the same places of another now.
-    pub(super) fn moved(&mut self, live: &LiveTable, files: &[(String, String)]) -> Result<()> {
-        self.index.rename(live.version, files)
+    /// Records that the rows of files are in the same places of others now.
+    pub(super) async fn moved(
+        &mut self,
+        live: &LiveTable,
+        files: Vec<(String, String)>,
+    ) -> Result<()> {
+        let version = live.version;
+        self.with_index(move |index| {
+            let renamed: Vec<(u32, String)> = files
+                .into_iter()
+                .filter_map(|(old, new)| Some((index.file_number(&old)?, new)))
+                .collect();
+            index.apply(Some(version), &renamed, [], [])
+        })
+        .await
     }
 }
 
-fn place_live<'a>(
-    first: u64,
-    keys: &'a [Key],
-    deleted: &'a RoaringTreemap,
-    file: u32,
-) -> impl Iterator<Item = (Key, Place)> + 'a {
-    keys.iter().zip(first..).filter_map(move |(key, row)| {
-        let place = Place {
-            file,
-            row: u32::try_from(row).ok()?,
-        };
-        (!deleted.contains(row)).then_some((*key, place))
-    })
+/// Puts the rows of one file that are not deleted. The index stays at the version it is at.
+fn find_rows(
+    index: &mut KeyIndex,
+    file: &StoredFile,
+    path: String,
+    schema: &TableSchema,
+    deleted: &RoaringTreemap,
+) -> Result<()> {
+    let version = index.version();
+    let number = match index.file_number(&path) {
+        Some(number) => number,
+        None => {
+            let number = index.next_file_number();
+            // Keeps the number from being given to another file, should this be interrupted.
+            index.apply(version, &[(number, format!("{path} (being read)"))], [], [])?;
+            number
+        }
+    };
+    let mut found: Vec<(Key, Place)> = Vec::new();
+    keys_of_file(file, schema, |first, keys| {
+        for (key, row) in keys.into_iter().zip(first..) {
+            if let (false, Ok(row)) = (deleted.contains(row), u32::try_from(row)) {
+                found.push((key, Place { file: number, row }));
+            }
+        }
+        if found.len() >= AT_ONCE {
+            index.apply(version, &[], found.drain(..), [])?;
+        }
+        Ok(())
+    })?;
+    // Only now is the file one that the index knows.
+    index.apply(version, &[(number, path)], found, [])
 }
 
 /// Calls `each` with the keys of a file's rows, in order, and the number of the first of them.
 fn keys_of_file(
     file: &StoredFile,
     schema: &TableSchema,
-    mut each: impl FnMut(u64, &[Key]) -> Result<()>,
+    mut each: impl FnMut(u64, Vec<Key>) -> Result<()>,
 ) -> Result<()> {
     let Some(id) = schema.column("_id") else {
         return Ok(());
@@ -179,17 +227,17 @@ fn keys_of_file(
                 .on("file", file)
                 .because(error)
         })?;
-        each(first, &keys)?;
-        first += keys.len() as u64;
+        let rows = keys.len() as u64;
+        each(first, keys)?;
+        first += rows;
         Ok(())
     })
 }
 
 fn keys_of_batch(
     id: &Column,
-    batch: &arrow::array::RecordBatch,
+    batch: &RecordBatch,
 ) -> Result<Vec<Key>, Box<dyn std::error::Error + Send + Sync>> {
-    use arrow::array::AsArray;
     let column = batch
         .column_by_name("_id")
         .ok_or("there is no column `_id`")?;

@@ -2,6 +2,7 @@
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use async_trait::async_trait;
@@ -68,6 +69,7 @@ impl FollowedTable {
     async fn write(&mut self, reduced: Reduced, batch: &ChangeBatch) -> Result<Applied> {
         let (position, is_heartbeat) = (&batch.position, batch.changes.is_empty());
         let Reduced { keys, documents } = reduced;
+        let keys = Arc::new(keys);
         let upserted = documents.len() as u64;
         let (keys_of_rows, documents): (Vec<usize>, Vec<_>) = documents.into_iter().unzip();
         let schema = self.live.schema.clone();
@@ -125,10 +127,11 @@ impl FollowedTable {
             .copied()
             .collect();
         let path = file.as_ref().map(|file| file.name.as_str());
-        self.places.record(&self.live, path, &rows, &gone)?;
+        let deleted = gone.len() as u64;
+        self.places.record(&self.live, path, rows, gone).await?;
         Ok(Applied {
             upserted,
-            deleted: gone.len() as u64,
+            deleted,
             rescued,
             bytes: file.map_or(0, |file| file.size),
         })

@@ -57,9 +57,10 @@ pub(super) async fn rewrite_outgrown(
         match live.commit(edit, None, "WRITE", parameters).await? {
             Outcome::Committed => {
                 live.schema = known.clone();
-                places.moved(live, &moved)?;
+                let files = moved.len();
+                places.moved(live, moved).await?;
                 tracing::warn!(
-                    table = %live.place, files = moved.len(), bytes,
+                    table = %live.place, files, bytes,
                     seconds = begun.elapsed().as_secs_f64(),
                     "a column has a wider type: the table's files were written again"
                 );
