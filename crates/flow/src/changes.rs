@@ -40,6 +40,9 @@ pub struct TransactionId {
 pub struct Event {
     /// The collection; for events of a whole database, an empty collection name.
     pub namespace: Arc<Namespace>,
+    /// The UUID of the collection, where the server tells it: one that is dropped and created again
+    /// is another.
+    pub collection: Option<[u8; 16]>,
     /// The `_data` of its resume token.
     pub token: Bytes,
     /// When it happened, by the deployment's clock.
@@ -123,6 +126,9 @@ pub trait ChangeSource: Send + Sync {
     /// not remember `from` any more.
     async fn follow(&self, from: &Position, out: mpsc::Sender<EventBatch>) -> Result<()>;
 
+    /// Whether a collection's changes are among those that are followed.
+    fn selects(&self, collection: &Namespace) -> bool;
+
     /// How far back the deployment remembers; none where the user may not know.
     async fn window(&self) -> Result<Option<HistoryWindow>>;
 }
@@ -167,6 +173,9 @@ pub trait ChangeSink: Send + Sync {
     /// # Errors
     /// There is a table, but not one that has followed this collection.
     async fn open(&self, collection: &Namespace) -> Result<Option<Box<dyn ChangeTable>>>;
+
+    /// The collections that may have a table here.
+    async fn tables(&self) -> Result<Vec<Namespace>>;
 }
 
 /// The table of one collection.

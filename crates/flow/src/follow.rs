@@ -432,7 +432,8 @@ fn description(kind: &EventKind) -> Option<String> {
         EventKind::Drop => "dropped".to_owned(),
         EventKind::Rename { to } => format!("renamed to {to}"),
         EventKind::DropDatabase => "database dropped".to_owned(),
-        EventKind::Other(kind) => kind.clone(),
+        // Indexes, options and the like: nothing of the content.
+        EventKind::Other(_) => return None,
     })
 }
 

@@ -151,7 +151,9 @@ impl Sync<'_> {
         replaced: &HashSet<Namespace>,
     ) -> Result<Vec<CollectionInfo>> {
         let mut missing = Vec::new();
-        for collection in self.snapshots.collections().await? {
+        let listed = self.snapshots.collections().await?;
+        self.open_orphans(&listed, run).await?;
+        for collection in listed {
             let namespace = &collection.namespace;
             if collection.kind != CollectionKind::Collection
                 || run.flows.contains_key(namespace)
@@ -173,6 +175,26 @@ impl Sync<'_> {
             }
         }
         Ok(missing)
+    }
+
+    /// Opens the tables of collections that are gone: what happened to them before that may not
+    /// have been read yet.
+    async fn open_orphans(&self, listed: &[CollectionInfo], run: &mut Run) -> Result<()> {
+        let listed: HashSet<&Namespace> = listed.iter().map(|c| &c.namespace).collect();
+        for namespace in self.sink.tables().await? {
+            if listed.contains(&namespace)
+                || run.flows.contains_key(&namespace)
+                || !self.changes.selects(&namespace)
+            {
+                continue;
+            }
+            // Other tables may stand in the lake too.
+            if let Ok(Some(table)) = self.sink.open(&namespace).await {
+                let flow = Flow::new(namespace.clone(), table);
+                run.flows.insert(namespace, flow);
+            }
+        }
+        Ok(())
     }
 
     /// Loads collections, and opens their tables.

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
@@ -16,14 +17,17 @@ use tributary_flow::{
 use tributary_model::{ClusterTime, Error, ErrorKind, Namespace, Operation, Position, Result};
 
 use crate::error::CHANGE_STREAM_FATAL_ERROR;
+use crate::lookup::{LookupError, look_up};
 use crate::selection::is_the_servers;
-use crate::snapshot::{MongoSource, reply_bytes};
+use crate::snapshot::{MongoSource, reply_bytes, whole_number};
 
 /// How long the server waits for something to happen before it answers that nothing has.
 const IDLE: Duration = Duration::from_secs(1);
 /// How long an answer is waited for at most. A server that reads through millions of changes of
 /// other collections is silent for minutes; the driver itself notices a server that is gone.
 const SILENCE: Duration = Duration::from_secs(15 * 60);
+/// What servers of version 6.0 say of their protocol.
+const WIRE_VERSION_6_0: u64 = 17;
 /// The most events of a batch. The server ends one at 16 MB by itself.
 const BATCH_EVENTS: u32 = 5_000;
 
@@ -43,6 +47,17 @@ impl ChangeSource for MongoSource {
                 .on("server", &self.connection.server)
                 .remedy("connect to a replica set or a sharded cluster: a standalone server keeps no history of changes")
         })?;
+        let hello = self
+            .connection
+            .client
+            .database("admin")
+            .run_command(doc! { "hello": 1 })
+            .selection_criteria(self.connection.read_from.clone())
+            .await
+            .map_err(|error| self.connection.failed("cannot connect", &error))?;
+        let wire_version = whole_number(&hello, "maxWireVersion");
+        self.is_6_0
+            .store(wire_version >= WIRE_VERSION_6_0, Ordering::Relaxed);
         let cluster_time = ClusterTime::new(time.time, time.increment);
         self.read_behind(cluster_time);
         Ok(Position {
@@ -65,6 +80,12 @@ impl ChangeSource for MongoSource {
         };
         let result = self.read_changes(&mut from, &out).await;
         result.map_err(|failure| failure.told(self))
+    }
+
+    fn selects(&self, collection: &Namespace) -> bool {
+        let database = self.connection.database();
+        database.is_none_or(|database| database == collection.database)
+            && self.selection.includes(&collection.collection)
     }
 
     async fn window(&self) -> Result<Option<HistoryWindow>> {
@@ -156,18 +177,33 @@ impl MongoSource {
                 return Ok(());
             };
             let reply = reply_bytes(reply.map_err(ReadFailure::of)?);
-            let (batch, present) = parse_batch(&reply, &mut names, asked_at).map_err(|error| {
-                let malformed = Error::new(
-                    ErrorKind::InvalidData,
-                    "an event of the change stream cannot be read",
-                );
-                ReadFailure::Told(
-                    malformed
-                        .on("server", &self.connection.server)
-                        .because(error),
-                )
-            })?;
+            let (mut batch, present) =
+                parse_batch(&reply, &mut names, asked_at).map_err(|error| {
+                    let malformed = Error::new(
+                        ErrorKind::InvalidData,
+                        "an event of the change stream cannot be read",
+                    );
+                    ReadFailure::Told(
+                        malformed
+                            .on("server", &self.connection.server)
+                            .because(error),
+                    )
+                })?;
             asked_at = present;
+            look_up(&self.connection, &mut batch.events)
+                .await
+                .map_err(|error| match error {
+                    LookupError::Driver(error) => ReadFailure::of(error),
+                    LookupError::Malformed(error) => {
+                        let malformed =
+                            Error::new(ErrorKind::InvalidData, "a document cannot be read");
+                        ReadFailure::Told(
+                            malformed
+                                .on("server", &self.connection.server)
+                                .because(error),
+                        )
+                    }
+                })?;
             *position = batch.position.clone();
             if out.send(batch).await.is_err() {
                 return Ok(());
@@ -175,8 +211,17 @@ impl MongoSource {
         }
     }
 
+    /// Whether the server is of version 6.0 or later, as far as `now` has found.
+    fn tells_more(&self) -> bool {
+        self.is_6_0.load(Ordering::Relaxed)
+    }
+
     fn change_pipeline(&self, from: &Position, whole_deployment: bool) -> Vec<Document> {
-        let mut stream = doc! { "fullDocument": "updateLookup" };
+        let mut stream = doc! {};
+        if self.tells_more() {
+            // Also events of collections as such, and the UUID of each event's collection.
+            stream.insert("showExpandedEvents", true);
+        }
         match &from.resume_token {
             // Also behind an event that has ended its stream.
             Some(token) => stream.insert("startAfter", doc! { "_data": token }),
@@ -200,7 +245,8 @@ impl MongoSource {
                 { "ns.coll": { "$exists": false } },
             ] } });
         }
-        // Beside the whole document it would only make large events larger than an event may be.
+        // Documents are looked up as a whole. An update of several megabytes would be larger than
+        // an event may be.
         pipeline.push(doc! { "$unset": ["updateDescription"] });
         pipeline
     }
@@ -336,6 +382,7 @@ struct Fields<'a> {
     wall_time: Option<i64>,
     namespace: Option<&'a RawDocument>,
     to: Option<&'a RawDocument>,
+    collection: Option<[u8; 16]>,
     key: Option<&'a RawDocument>,
     document: Option<&'a RawDocument>,
     before: Option<&'a RawDocument>,
@@ -360,6 +407,9 @@ impl<'a> Fields<'a> {
                 }
                 ("ns", RawBsonRef::Document(ns)) => fields.namespace = Some(ns),
                 ("to", RawBsonRef::Document(ns)) => fields.to = Some(ns),
+                ("collectionUUID", RawBsonRef::Binary(uuid)) => {
+                    fields.collection = uuid.bytes.try_into().ok();
+                }
                 ("documentKey", RawBsonRef::Document(key)) => fields.key = Some(key),
                 ("fullDocument", RawBsonRef::Document(document)) => {
                     fields.document = Some(document);
@@ -429,6 +479,7 @@ fn parse_event(reply: &Bytes, event: &RawDocument, names: &mut Names) -> Result<
     };
     Ok(Event {
         namespace,
+        collection: fields.collection,
         token: reply.slice_ref(token.as_bytes()),
         cluster_time,
         // Servers before 6.0 tell the second only.

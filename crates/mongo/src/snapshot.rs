@@ -1,6 +1,6 @@
 //! Reading collections as raw batches.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -39,6 +39,8 @@ pub struct MongoSource {
     pub(crate) selection: Selection,
     /// What snapshots must show: everything up to this moment.
     behind: AtomicU64,
+    /// Whether the server is of version 6.0 or later.
+    pub(crate) is_6_0: AtomicBool,
 }
 
 impl MongoSource {
@@ -49,6 +51,7 @@ impl MongoSource {
             connection,
             selection,
             behind: AtomicU64::new(0),
+            is_6_0: AtomicBool::new(false),
         }
     }
 

@@ -96,4 +96,17 @@ impl ChangeSink for SyncSink {
         };
         Ok(Some(Box::new(self.followed(live, lock).await?)))
     }
+
+    async fn tables(&self) -> Result<Vec<Namespace>> {
+        let mut tables = Vec::new();
+        for database in self.lake.directories().await? {
+            let collections = self.lake.child(&database).directories().await?;
+            tables.extend(
+                collections
+                    .into_iter()
+                    .map(|collection| Namespace::new(&database, collection)),
+            );
+        }
+        Ok(tables)
+    }
 }

@@ -308,7 +308,10 @@ async fn content_that_comes_by_renaming_is_loaded() {
     let admin = fixture.mongod.client().await.unwrap().database("admin");
     let name = |collection: &str| format!("{}.{collection}", fixture.name);
 
-    // To a name that is new.
+    // To a name that is new. The table of the old name keeps what there was.
+    c.update_one(doc! { "_id": 0 }, doc! { "$set": { "of": "changed" } })
+        .await
+        .unwrap();
     let rename = doc! { "renameCollection": name("c"), "to": name("d") };
     admin.run_command(rename).await.unwrap();
     collection(&fixture, "d")
@@ -317,6 +320,11 @@ async fn content_that_comes_by_renaming_is_loaded() {
         .unwrap();
     catch_up(&fixture);
     assert_same(&fixture, "d");
+    let changed = format!(
+        "SELECT count(*) FROM {}.c WHERE of = 'changed'",
+        fixture.name
+    );
+    assert_eq!(fixture.number(&changed), 1);
 
     // Onto one that is followed.
     c.insert_many((50..60).map(|i| doc! { "_id": i, "of": "new" }))
