@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Fills a collection with bank statements, copies it into a lake, and asks the lake three questions.
+# Fills a collection with bank statements, copies it into a lake, asks the lake three questions, and then
+# follows a collection while it changes.
 # `make demo` runs it. MONGODB_URI names the server; TRIBUTARY the binary, LAKE the lake's directory.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -94,6 +95,24 @@ run "$tributary" sql --lake "$lake" "
               FROM banking_odl.account_statements)
         GROUP BY _id, openingBalance, closingBalance)"
 
+echo
+echo "6. Live: a second collection is followed while statements are written into it, 100 a second for eight seconds."
+"$tributary" demo-data "$SOURCE" --collection live_statements --count 100 --seed 2 --drop >/dev/null 2>&1
+printf '\n$ %s sync "$SOURCE" %s --collection live_statements --overwrite &\n' "$tributary" "$lake"
+"$tributary" sync "$SOURCE" "$lake" --collection live_statements --overwrite 2>/dev/null &
+sync=$!
+trap 'kill "$sync" 2>/dev/null || true' EXIT
+"$tributary" demo-data "$SOURCE" --collection live_statements --start 100 --count 800 --rate 100 --seed 2 >/dev/null 2>&1 &
+for _ in 1 2 3 4 5; do
+  sleep 2
+  "$tributary" sql --lake "$lake" --output csv "SELECT count(*) FROM banking_odl.live_statements" 2>/dev/null |
+    sed -n '2s/$/ statements in the lake/p'
+done
+wait %2 2>/dev/null || true
+echo "   Stopping it as Ctrl-C does: what was read is committed first."
+kill -TERM "$sync"
+wait "$sync"
+
 cat <<END
 
 Done. $lake/banking_odl/account_statements is a Delta table that Spark, Databricks, DuckDB and others read as well.
@@ -101,5 +120,6 @@ Done. $lake/banking_odl/account_statements is a Delta table that Spark, Databric
 Next:
   - ask your own:       $tributary sql --lake $lake "SELECT * FROM banking_odl.account_statements LIMIT 5"
   - copy your own data: $tributary copy "mongodb://…/your_database" $lake
+  - keep it current:    $tributary sync "mongodb://…/your_database" ./current
   - start over:         rm -r $lake
 END
