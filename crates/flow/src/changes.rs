@@ -18,6 +18,8 @@ pub struct Change {
     /// The document after the change. None for a delete, and for an update whose document had been
     /// deleted when the server looked it up: its delete comes later.
     pub document: Option<Bytes>,
+    /// The document was looked up after the change, and may be of a later one.
+    pub looked_up: bool,
     /// The document before the change, where the server keeps it.
     pub before: Option<Bytes>,
     /// The `updateDescription` of an update.

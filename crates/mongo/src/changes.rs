@@ -222,6 +222,10 @@ impl MongoSource {
             // Also events of collections as such, and the UUID of each event's collection.
             stream.insert("showExpandedEvents", true);
         }
+        if self.every_version && self.tells_more() {
+            stream.insert("fullDocument", "whenAvailable");
+            stream.insert("fullDocumentBeforeChange", "whenAvailable");
+        }
         match &from.resume_token {
             // Also behind an event that has ended its stream.
             Some(token) => stream.insert("startAfter", doc! { "_data": token }),
@@ -245,9 +249,11 @@ impl MongoSource {
                 { "ns.coll": { "$exists": false } },
             ] } });
         }
-        // Documents are looked up as a whole. An update of several megabytes would be larger than
-        // an event may be.
-        pipeline.push(doc! { "$unset": ["updateDescription"] });
+        if !self.every_version {
+            // Documents are looked up as a whole. An update of several megabytes would be larger
+            // than an event may be.
+            pipeline.push(doc! { "$unset": ["updateDescription"] });
+        }
         pipeline
     }
 
@@ -448,6 +454,7 @@ fn parse_event(reply: &Bytes, event: &RawDocument, names: &mut Names) -> Result<
             operation,
             key: slice(fields.key.ok_or("a change has no key")?),
             document: fields.document.map(slice),
+            looked_up: false,
             before: fields.before.map(slice),
             update: fields.update.map(slice),
             transaction: fields

@@ -90,6 +90,7 @@ pub(crate) async fn look_up(
         };
         if let (Some(document), EventKind::Change(change)) = (document, &mut event.kind) {
             change.document = Some(document);
+            change.looked_up = true;
         }
     }
     Ok(())

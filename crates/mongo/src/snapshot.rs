@@ -41,6 +41,8 @@ pub struct MongoSource {
     behind: AtomicU64,
     /// Whether the server is of version 6.0 or later.
     pub(crate) is_6_0: AtomicBool,
+    /// Whether changes are to say what exactly they were.
+    pub(crate) every_version: bool,
 }
 
 impl MongoSource {
@@ -52,6 +54,17 @@ impl MongoSource {
             selection,
             behind: AtomicU64::new(0),
             is_6_0: AtomicBool::new(false),
+            every_version: false,
+        }
+    }
+
+    /// The same, whose changes also say what an update did, and show the document before and after
+    /// each where the server keeps those.
+    #[must_use]
+    pub fn with_every_version(self) -> Self {
+        Self {
+            every_version: true,
+            ..self
         }
     }
 

@@ -216,6 +216,9 @@ pub(crate) struct SyncArguments {
     /// cores]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub(crate) parallel: Option<u16>,
+    /// Keep every version of every document, from now on, in a second table COLLECTION__history
+    #[arg(long)]
+    pub(crate) history: bool,
     /// Load all collections anew, replacing what the target holds
     #[arg(long)]
     pub(crate) overwrite: bool,

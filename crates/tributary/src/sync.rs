@@ -16,12 +16,22 @@ use crate::{DONE, FAILED, SharedObserver, copy};
 pub(crate) async fn run(arguments: SyncArguments, stop: CancellationToken) -> Result<u8> {
     let begun = Instant::now();
     let place = Location::parse(&arguments.target)?;
-    let source = Arc::new(copy::source(&arguments.source()).await?);
+    let mut source = copy::source(&arguments.source()).await?;
+    if arguments.history {
+        source = source.with_every_version();
+    }
+    let source = Arc::new(source);
     let index = match &arguments.index {
         Some(directory) => directory.clone(),
         None => default_index()?,
     };
-    let mut sink = SyncSink::new(place.clone(), SyncOptions { index });
+    let mut sink = SyncSink::new(
+        place.clone(),
+        SyncOptions {
+            index,
+            history: arguments.history,
+        },
+    );
     let overwrite = arguments.overwrite;
     if overwrite {
         sink = sink.replacing();

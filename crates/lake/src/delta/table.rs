@@ -162,3 +162,36 @@ pub(crate) async fn commit(
     .on("table", place)
     .remedy("start again with --overwrite to replace what it wrote, or load into another place"))
 }
+
+/// Creates an empty table that follows a collection from `position` on.
+pub(crate) async fn create(
+    place: &Location,
+    schema: &TableSchema,
+    position: &Position,
+    properties: &[(&str, &str)],
+) -> Result<()> {
+    let mut definition = Definition::new();
+    definition.set_schema(schema);
+    for (name, value) in properties {
+        definition.set_property(name, value);
+    }
+    let mark = follow::Mark::new(position.clone());
+    let mut actions = vec![Action::Txn(mark.transaction())];
+    actions.extend(definition.actions().map_err(|error| {
+        table_failed("cannot create the table", &place.to_string(), error.into())
+    })?);
+    let info = CommitInfo {
+        operation: "CREATE TABLE",
+        parameters: json!({}),
+        is_blind_append: true,
+        own: Some(mark.to_json()),
+    };
+    if log::put(place, 0, &info, &actions).await? {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorKind::AlreadyExists,
+        "another writer has created the table",
+    )
+    .on("table", place))
+}

@@ -5,6 +5,7 @@
 //! appended; where a key's row is, the key index tells ([`places`]). A column that widens has its
 //! files written again ([`widen`]).
 
+mod history;
 mod places;
 mod table;
 mod widen;
@@ -15,13 +16,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use tributary_flow::{ChangeSink, ChangeTable};
-use tributary_model::{Namespace, Result};
+use tributary_model::{Error, ErrorKind, Namespace, Result};
 
 use crate::delta::follow::LiveTable;
 use crate::load::state::Lock;
 use crate::location::Location;
+use history::{HistoryTable, is_history};
 use places::Places;
 use table::FollowedTable;
+
+/// What the name of the table of every version ends in.
+const HISTORY_SUFFIX: &str = "__history";
 
 /// How tables follow their collections.
 #[derive(Debug, Clone)]
@@ -29,6 +34,8 @@ pub struct SyncOptions {
     /// The directory of this machine that holds the key indexes: a cache, built anew where it is
     /// missing.
     pub index: PathBuf,
+    /// Keep every version of every document in a second table.
+    pub history: bool,
 }
 
 /// A lake whose tables follow collections.
@@ -75,9 +82,21 @@ impl SyncSink {
             .child(&collection.collection)
     }
 
-    async fn followed(&self, live: LiveTable, lock: Option<Lock>) -> Result<FollowedTable> {
+    async fn followed(
+        &self,
+        collection: &Namespace,
+        live: LiveTable,
+        lock: Option<Lock>,
+    ) -> Result<FollowedTable> {
         let places = Places::open(&self.options.index, &live).await?;
-        let mut table = FollowedTable::new(live, places, lock);
+        let history = if self.options.history {
+            let name = format!("{}{HISTORY_SUFFIX}", collection.collection);
+            let place = self.lake.child(&collection.database).child(&name);
+            Some(HistoryTable::open(&place, live.position()).await?)
+        } else {
+            None
+        };
+        let mut table = FollowedTable::new(live, places, history, lock);
         table.find_rows().await?;
         Ok(table)
     }
@@ -94,7 +113,15 @@ impl ChangeSink for SyncSink {
         let Some(live) = LiveTable::open(&place).await? else {
             return Ok(None);
         };
-        Ok(Some(Box::new(self.followed(live, lock).await?)))
+        if is_history(&live) {
+            return Err(Error::new(
+                ErrorKind::AlreadyExists,
+                "the target holds the history of another collection",
+            )
+            .on("table", &place)
+            .remedy("sync the collection of that name into another lake"));
+        }
+        Ok(Some(Box::new(self.followed(collection, live, lock).await?)))
     }
 
     async fn tables(&self) -> Result<Vec<Namespace>> {

@@ -15,6 +15,7 @@ use tributary_convert::{Decoder, Naming};
 use tributary_flow::{Applied, Change, ChangeBatch, ChangeTable, Event, EventKind};
 use tributary_model::{Error, ErrorKind, Operation, Position, Result, TableSchema};
 
+use super::history::HistoryTable;
 use super::places::Places;
 use super::widen;
 use crate::delta::follow::{Edit, LiveTable, Outcome};
@@ -32,6 +33,7 @@ const BATCH_ROWS: usize = 64 << 10;
 pub(super) struct FollowedTable {
     live: LiveTable,
     places: Places,
+    history: Option<HistoryTable>,
     /// Keeps other processes of this machine from writing to the table.
     _lock: Option<Lock>,
 }
@@ -45,18 +47,24 @@ struct Reduced {
 }
 
 /// New rows as they are to be written.
-struct Decoded {
-    batches: Vec<RecordBatch>,
+pub(super) struct Decoded {
+    pub(super) batches: Vec<RecordBatch>,
     /// All that is known of the table's values now.
-    known: TableSchema,
-    rescued: u64,
+    pub(super) known: TableSchema,
+    pub(super) rescued: u64,
 }
 
 impl FollowedTable {
-    pub(super) fn new(live: LiveTable, places: Places, lock: Option<Lock>) -> Self {
+    pub(super) fn new(
+        live: LiveTable,
+        places: Places,
+        history: Option<HistoryTable>,
+        lock: Option<Lock>,
+    ) -> Self {
         Self {
             live,
             places,
+            history,
             _lock: lock,
         }
     }
@@ -142,7 +150,7 @@ impl FollowedTable {
         if *known == self.live.schema {
             return Ok(());
         }
-        widen::rewrite_outgrown(&mut self.live, &mut self.places, known).await?;
+        widen::rewrite_outgrown(&mut self.live, Some(&mut self.places), known).await?;
         self.live.schema = known.clone();
         self.live.definition.set_schema(known);
         Ok(())
@@ -156,10 +164,17 @@ impl ChangeTable for FollowedTable {
     }
 
     fn position(&self) -> Position {
-        self.live.position().clone()
+        let own = self.live.position();
+        match &self.history {
+            Some(history) if own.reaches(history.position()) => history.position().clone(),
+            _ => own.clone(),
+        }
     }
 
     async fn apply(&mut self, batch: &ChangeBatch) -> Result<Applied> {
+        if let Some(history) = &mut self.history {
+            history.append(batch).await?;
+        }
         let reduced = reduce(&batch.changes, self.live.position())?;
         self.write(reduced, batch).await
     }
@@ -208,7 +223,7 @@ fn reduce(changes: &[Event], passed: &Position) -> Result<Reduced> {
     Ok(Reduced { keys, documents })
 }
 
-fn decode(schema: &TableSchema, documents: &[bytes::Bytes]) -> Result<Decoded> {
+pub(super) fn decode(schema: &TableSchema, documents: &[bytes::Bytes]) -> Result<Decoded> {
     let mut decoder = Decoder::new(schema);
     let mut parts = Vec::new();
     let mut pending = 0;
@@ -256,7 +271,7 @@ fn decode(schema: &TableSchema, documents: &[bytes::Bytes]) -> Result<Decoded> {
 }
 
 /// Writes the rows into one file; their numbers in it are their order.
-fn write_file(
+pub(super) fn write_file(
     place: &Location,
     known: &TableSchema,
     batches: Vec<RecordBatch>,

@@ -1,5 +1,6 @@
 //! Tables that follow their collections, through kills and faults.
 
+use std::collections::HashMap;
 use std::process::{Child, Command};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,6 +8,8 @@ use std::time::Duration;
 
 use bson::{Bson, Document, doc};
 use mongodb::Collection;
+use mongodb::change_stream::ChangeStream;
+use mongodb::change_stream::event::ChangeStreamEvent;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use tributary_testkit::{Signal, send_signal};
@@ -207,6 +210,26 @@ async fn a_sync_that_runs_follows_until_it_is_stopped() {
     assert_same(&fixture, "appeared");
 }
 
+/// The resume tokens of the changes so far, by collection, as the database's own stream has them.
+async fn tokens(
+    mut stream: ChangeStream<ChangeStreamEvent<Document>>,
+) -> HashMap<String, Vec<String>> {
+    let mut tokens: HashMap<String, Vec<String>> = HashMap::new();
+    let mut idle = 0;
+    while idle < 3 {
+        let Some(event) = stream.next_if_any().await.expect("the stream") else {
+            idle += 1;
+            continue;
+        };
+        idle = 0;
+        let collection = event.ns.and_then(|ns| ns.coll).unwrap_or_default();
+        let token = bson::serialize_to_document(&event.id).expect("a token");
+        let token = token.get_str("_data").expect("a token").to_owned();
+        tokens.entry(collection).or_default().push(token);
+    }
+    tokens
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sync_that_is_killed_at_any_moment_loses_and_doubles_nothing() {
     const KILLS: u32 = 30;
@@ -219,6 +242,9 @@ async fn a_sync_that_is_killed_at_any_moment_loses_and_doubles_nothing() {
             .await
             .unwrap();
     }
+    run_command(sync(&fixture, &["--once", "--history"])).ok();
+    let stream = fixture.database.watch().await.unwrap();
+
     let done = Arc::new(AtomicBool::new(false));
     let workers: Vec<_> = (0..2)
         .map(|seed| {
@@ -229,10 +255,9 @@ async fn a_sync_that_is_killed_at_any_moment_loses_and_doubles_nothing() {
     let seed = rand::rng().random();
     println!("seed {seed}");
     let mut random = StdRng::seed_from_u64(seed);
+    let arguments = ["--history", "--commit-interval", "20ms"];
     for _ in 0..KILLS {
-        let mut child = sync(&fixture, &["--commit-interval", "20ms"])
-            .spawn()
-            .unwrap();
+        let mut child = sync(&fixture, &arguments).spawn().unwrap();
         tokio::time::sleep(Duration::from_millis(random.random_range(100..1200))).await;
         if let Some(status) = child.try_wait().unwrap() {
             panic!("it ended by itself with {status}: {:#?}", wait(child));
@@ -244,10 +269,72 @@ async fn a_sync_that_is_killed_at_any_moment_loses_and_doubles_nothing() {
     for worker in workers {
         assert!(worker.await.unwrap() > 100);
     }
-    catch_up(&fixture);
+    run_command(sync(&fixture, &["--once", "--history"])).ok();
+    let mut happened = tokens(stream).await;
     for name in names {
         assert_same(&fixture, name);
+        // Every version is in the history, once, and in order.
+        let happened = happened.remove(name).unwrap();
+        let query = format!(
+            "SELECT _id FROM {}.{name}__history WHERE _id >= '{}' ORDER BY _id",
+            fixture.name, happened[0]
+        );
+        let kept: Vec<String> = fixture
+            .sql(&query)
+            .iter()
+            .map(|row| row["_id"].as_str().unwrap().to_owned())
+            .collect();
+        assert_eq!(kept, happened, "{name}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_history_holds_what_happened_to_each_document() {
+    let fixture = Fixture::new("history").await;
+    let options = doc! { "create": "c", "changeStreamPreAndPostImages": { "enabled": true } };
+    fixture.database.run_command(options).await.unwrap();
+    let c = collection(&fixture, "c");
+    c.insert_one(doc! { "_id": 1, "n": 0 }).await.unwrap();
+    run_command(sync(&fixture, &["--once", "--history"])).ok();
+    c.insert_one(doc! { "_id": 2, "n": 1 }).await.unwrap();
+    for n in 2..5 {
+        c.update_one(doc! { "_id": 2 }, doc! { "$set": { "n": n } })
+            .await
+            .unwrap();
+    }
+    c.replace_one(doc! { "_id": 2 }, doc! { "n": 5 })
+        .await
+        .unwrap();
+    c.delete_one(doc! { "_id": 2 }).await.unwrap();
+    run_command(sync(&fixture, &["--once", "--history"])).ok();
+    let query = format!(
+        "SELECT operation, before['n'] AS before, document['n'] AS after, \"update\" AS change \
+         FROM {}.c__history WHERE key['_id'] = 2 ORDER BY _id",
+        fixture.name
+    );
+    let rows: Vec<String> = fixture
+        .sql(&query)
+        .iter()
+        .map(|row| row.to_string())
+        .collect();
+    let changed = |n: i32| {
+        format!(
+            r#"{{"operation":"update","before":{},"after":{n},"change":"{{\"updatedFields\":{{\"n\":{n}}},\"removedFields\":[],\"truncatedArrays\":[]}}"}}"#,
+            n - 1
+        )
+    };
+    assert_eq!(
+        rows,
+        [
+            r#"{"operation":"insert","after":1}"#.to_owned(),
+            changed(2),
+            changed(3),
+            changed(4),
+            r#"{"operation":"replace","before":4,"after":5}"#.to_owned(),
+            r#"{"operation":"delete","before":5}"#.to_owned(),
+        ]
+    );
+    assert_same(&fixture, "c");
 }
 
 #[tokio::test(flavor = "multi_thread")]
