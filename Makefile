@@ -38,10 +38,12 @@ demo: ## Show the whole of it on a MongoDB: MONGODB_URI, or one that it starts
 	TRIBUTARY="$(abspath $(TARGET))/release/tributary" $(TARGET)/release/testkit run --mongod -- examples/demo.sh
 
 bench: ## Compare the speed with that of peers, on MONGODB_URI or a MongoDB that it starts
-	$(RELEASE) --example drain
+	$(RELEASE) --example drain --example drain_changes
 	python="$$($(TARGET)/release/testkit venv bench --requirements bench/requirements.txt)" && \
 	$(TARGET)/release/testkit run --mongod -- "$$python" bench/run.py --memory \
-		--tributary $(TARGET)/release/tributary --drain $(TARGET)/release/examples/drain
+		--tributary $(TARGET)/release/tributary --drain $(TARGET)/release/examples/drain && \
+	$(TARGET)/release/testkit run --mongod -- "$$python" bench/changes.py \
+		--tributary $(TARGET)/release/tributary --drain $(TARGET)/release/examples/drain_changes
 	cargo bench --workspace --bench decode
 
 help: ## Show this
