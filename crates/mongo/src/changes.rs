@@ -163,52 +163,63 @@ impl MongoSource {
         let mut names = Names::default();
         // What the server had told of its present when it was asked for the batch that comes.
         let mut asked_at = ClusterTime::default();
+        let mut read: Option<EventBatch> = None;
         loop {
-            let Ok(next) = tokio::time::timeout(SILENCE, cursor.next()).await else {
+            // The documents of one batch are looked up while the server puts the next together.
+            let next = tokio::time::timeout(SILENCE, cursor.next());
+            let (next, passed_on) = tokio::join!(next, self.pass_on(read.take(), position, out));
+            if !passed_on? {
+                return Ok(());
+            }
+            let Ok(next) = next else {
                 let silent = Error::new(
                     ErrorKind::Unreachable,
                     "the server does not answer any more",
                 );
-                return Err(ReadFailure::Told(
-                    silent.on("server", &self.connection.server),
-                ));
+                return Err(self.told(silent));
             };
             let Some(reply) = next else {
                 return Ok(());
             };
             let reply = reply_bytes(reply.map_err(ReadFailure::of)?);
-            let (mut batch, present) =
-                parse_batch(&reply, &mut names, asked_at).map_err(|error| {
-                    let malformed = Error::new(
-                        ErrorKind::InvalidData,
-                        "an event of the change stream cannot be read",
-                    );
-                    ReadFailure::Told(
-                        malformed
-                            .on("server", &self.connection.server)
-                            .because(error),
-                    )
-                })?;
+            let (batch, present) = parse_batch(&reply, &mut names, asked_at).map_err(|error| {
+                let malformed = Error::new(
+                    ErrorKind::InvalidData,
+                    "an event of the change stream cannot be read",
+                );
+                self.told(malformed.because(error))
+            })?;
             asked_at = present;
-            look_up(&self.connection, &mut batch.events)
-                .await
-                .map_err(|error| match error {
-                    LookupError::Driver(error) => ReadFailure::of(error),
-                    LookupError::Malformed(error) => {
-                        let malformed =
-                            Error::new(ErrorKind::InvalidData, "a document cannot be read");
-                        ReadFailure::Told(
-                            malformed
-                                .on("server", &self.connection.server)
-                                .because(error),
-                        )
-                    }
-                })?;
-            *position = batch.position.clone();
-            if out.send(batch).await.is_err() {
-                return Ok(());
-            }
+            read = Some(batch);
         }
+    }
+
+    /// Sends a batch, its documents looked up, and moves `position` on; false where nobody listens
+    /// any more.
+    async fn pass_on(
+        &self,
+        batch: Option<EventBatch>,
+        position: &mut Position,
+        out: &mpsc::Sender<EventBatch>,
+    ) -> Result<bool, ReadFailure> {
+        let Some(mut batch) = batch else {
+            return Ok(true);
+        };
+        look_up(&self.connection, &mut batch.events)
+            .await
+            .map_err(|error| match error {
+                LookupError::Driver(error) => ReadFailure::of(error),
+                LookupError::Malformed(error) => {
+                    let malformed = Error::new(ErrorKind::InvalidData, "a document cannot be read");
+                    self.told(malformed.because(error))
+                }
+            })?;
+        *position = batch.position.clone();
+        Ok(out.send(batch).await.is_ok())
+    }
+
+    fn told(&self, error: Error) -> ReadFailure {
+        ReadFailure::Told(error.on("server", &self.connection.server))
     }
 
     /// Whether the server is of version 6.0 or later, as far as `now` has found.
