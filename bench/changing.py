@@ -43,15 +43,12 @@ def update(collection, count):
 
 def merge(collection, table, copy, count):
     """deltalake's merge of the documents' new rows into a copy of the table without deletion vectors."""
-    import pyarrow as pa
     from deltalake import DeltaTable, QueryBuilder, write_deltalake
 
-    chosen = {str(key) for key in keys(collection, int(count))}
-    rows = pa.table(QueryBuilder().register("t", DeltaTable(table)).execute("SELECT * FROM t").read_all())
-    write_deltalake(copy, rows)
-    mask = pa.array([str(key) in chosen for key in rows["_id"].to_pylist()])
-    source = rows.filter(mask)
-    del rows
+    query = QueryBuilder().register("t", DeltaTable(table))
+    write_deltalake(copy, query.execute("SELECT * FROM t"))
+    chosen = ", ".join(f"'{key}'" for key in keys(collection, int(count)))
+    source = query.execute(f"SELECT * FROM t WHERE _id IN ({chosen})").read_all()
     started = time.monotonic()
     (DeltaTable(copy).merge(source, "t._id = s._id", source_alias="s", target_alias="t")
      .when_matched_update_all().when_not_matched_insert_all().execute())
