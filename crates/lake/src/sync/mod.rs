@@ -3,17 +3,26 @@
 //!
 //! A row that is replaced or deleted is marked in its file's deletion vector, and the new row is
 //! appended; where a key's row is, the key index tells ([`places`]). A column that widens has its
-//! files written again ([`widen`]).
+//! files written again ([`widen`]). What piles up by all that is put in order beside it
+//! ([`upkeep`]): small files and deleted rows ([`compact`]), the log, and files that are no part of
+//! the table any more ([`vacuum`]).
 
+mod compact;
 mod places;
 mod table;
+#[cfg(test)]
+mod tests;
+mod upkeep;
+mod vacuum;
 mod widen;
 
 use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
+use tokio::sync::Semaphore;
 use tributary_flow::{ChangeSink, ChangeTable};
 use tributary_model::{Namespace, Result};
 
@@ -22,6 +31,8 @@ use crate::load::state::Lock;
 use crate::location::Location;
 use places::Places;
 use table::FollowedTable;
+use upkeep::Upkeep;
+pub use upkeep::UpkeepOptions;
 
 /// How tables follow their collections.
 #[derive(Debug, Clone)]
@@ -29,13 +40,32 @@ pub struct SyncOptions {
     /// The directory of this machine that holds the key indexes: a cache, built anew where it is
     /// missing.
     pub index: PathBuf,
+    /// How long files that are no part of a table any more are kept, for those who read its changes
+    /// or earlier versions. Its commits are kept at least as long.
+    pub retention: Duration,
+    /// When a table is put in order.
+    pub upkeep: UpkeepOptions,
+}
+
+impl SyncOptions {
+    /// Files are kept for seven days.
+    #[must_use]
+    pub fn new(index: PathBuf) -> Self {
+        Self {
+            index,
+            retention: Duration::from_secs(7 * 24 * 3600),
+            upkeep: UpkeepOptions::default(),
+        }
+    }
 }
 
 /// A lake whose tables follow collections.
 #[derive(Debug, Clone)]
 pub struct SyncSink {
     lake: Location,
-    options: SyncOptions,
+    options: Arc<SyncOptions>,
+    /// What keeps tables from being put in order all at once.
+    slots: Arc<Semaphore>,
     /// The collections whose tables are not to be replaced any more; none where none ever was.
     replaced: Option<Arc<Mutex<HashSet<Namespace>>>>,
 }
@@ -46,7 +76,8 @@ impl SyncSink {
     pub fn new(lake: Location, options: SyncOptions) -> Self {
         Self {
             lake,
-            options,
+            slots: Arc::new(Semaphore::new(options.upkeep.at_once)),
+            options: Arc::new(options),
             replaced: None,
         }
     }
@@ -77,7 +108,8 @@ impl SyncSink {
 
     async fn followed(&self, live: LiveTable, lock: Option<Lock>) -> Result<FollowedTable> {
         let places = Places::open(&self.options.index, &live).await?;
-        let mut table = FollowedTable::new(live, places, lock);
+        let upkeep = Upkeep::open(&live, Arc::clone(&self.options), Arc::clone(&self.slots)).await;
+        let mut table = FollowedTable::new(live, places, upkeep, lock);
         table.find_rows().await?;
         Ok(table)
     }

@@ -32,6 +32,11 @@ impl Places {
         Ok(Self { index })
     }
 
+    /// The version of the table that the index is up to.
+    pub(super) fn version(&self) -> Option<u64> {
+        self.index.version()
+    }
+
     /// Brings the index up to the table's version.
     pub(super) async fn find_missing(&mut self, live: &mut LiveTable) -> Result<()> {
         let files = match self.stale(live).await? {
@@ -146,6 +151,31 @@ impl Places {
     pub(super) fn moved(&mut self, live: &LiveTable, files: &[(String, String)]) -> Result<()> {
         self.index.rename(live.version, files)
     }
+
+    /// Records that these files have come in place of others: the keys of their rows are given in
+    /// order.
+    pub(super) async fn taken_over(
+        &mut self,
+        live: &mut LiveTable,
+        files: Vec<(String, Vec<Key>)>,
+    ) -> Result<()> {
+        for (path, keys) in files {
+            let Some(deleted) = live.deleted(&path).await?.cloned() else {
+                continue;
+            };
+            let number = self.index.number_for(&path)?;
+            let index = self.index.writer();
+            blocking(move || {
+                for (keys, first) in keys.chunks(AT_ONCE).zip((0_u64..).step_by(AT_ONCE)) {
+                    let places: Vec<_> = place_live(first, keys, &deleted, number).collect();
+                    index.put(&places)?;
+                }
+                Ok(())
+            })
+            .await??;
+        }
+        self.index.finish(live.version)
+    }
 }
 
 fn place_live<'a>(
@@ -185,7 +215,8 @@ fn keys_of_file(
     })
 }
 
-fn keys_of_batch(
+/// The keys of a batch's rows: `id` is the column `_id` in the table's settled schema.
+pub(super) fn keys_of_batch(
     id: &Column,
     batch: &arrow::array::RecordBatch,
 ) -> Result<Vec<Key>, Box<dyn std::error::Error + Send + Sync>> {
