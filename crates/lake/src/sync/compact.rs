@@ -8,7 +8,7 @@
 //! Writing takes its time, and the table moves on meanwhile: rows that are deleted in a file after
 //! it was read are deleted in the new file from its beginning.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -427,9 +427,8 @@ impl Written {
     }
 
     /// Removes the new files, as far as they have not become part of the table after all.
-    pub(super) async fn discard(&self, live: &LiveTable) -> Result<()> {
-        let names: HashSet<&str> = self.files.iter().map(|n| n.file.name.as_str()).collect();
-        for name in names {
+    async fn discard(&self, live: &LiveTable) -> Result<()> {
+        for name in self.files.iter().map(|new| &new.file.name) {
             if !live.files.contains_key(name) {
                 live.place.remove(live.place.child(name).path()).await?;
             }

@@ -408,8 +408,6 @@ async fn rows_that_change_while_they_are_joined_change_in_the_new_file() {
     world.options.upkeep.dead_percent = 200;
     world.reopen().await;
     world.begin_joining().await;
-    let mut options = world.options.clone();
-    options.upkeep.join_files = usize::MAX;
     let during: Vec<_> = (0..160)
         .filter(|key| key % 3 == 0)
         .map(|key| (key, if key % 2 == 0 { None } else { int(-key) }))

@@ -150,10 +150,11 @@ impl Upkeep {
             self.begin_chore(live);
         }
         // Files that are written and not yet committed are not to be vacuumed.
-        if self.compaction.is_none() && !self.is_vacuum_due() {
-            if let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() {
-                self.begin_compaction(live, slot).await;
-            }
+        if self.compaction.is_none()
+            && !self.is_vacuum_due()
+            && let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned()
+        {
+            self.begin_compaction(live, slot).await;
         }
     }
 
