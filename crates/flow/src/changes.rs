@@ -195,4 +195,8 @@ pub trait ChangeTable: Send {
     /// Applies a batch. Changes at or before the table's position are passed over. A batch without
     /// changes makes its position durable.
     async fn apply(&mut self, batch: &ChangeBatch) -> Result<Applied>;
+
+    /// Puts the table in order, as far as that is due, when no more is to be applied. What is not
+    /// done then is done another time.
+    async fn finish(&mut self) {}
 }

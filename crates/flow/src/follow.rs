@@ -107,6 +107,13 @@ impl Flow {
         u64::from(now.seconds().saturating_sub(own.seconds())) >= age.as_secs()
     }
 
+    /// Lets the table put itself in order.
+    pub(crate) async fn finish(&mut self) {
+        if let (Some(table), None) = (&mut self.table, &self.failure) {
+            table.finish().await;
+        }
+    }
+
     fn fail(&mut self, error: Error) {
         self.pending = Vec::new();
         self.pending_bytes = 0;

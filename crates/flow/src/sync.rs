@@ -106,6 +106,13 @@ pub async fn sync(sync: Sync<'_>, stop: CancellationToken) -> Result<SyncReport>
             }
         }
     }
+    for flow in run.flows.values_mut() {
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => break,
+            () = flow.finish() => {}
+        }
+    }
     let Run {
         flows,
         mut loaded,

@@ -17,4 +17,4 @@ pub use format::{Format, JsonMode};
 pub use load::{FileSink, SinkOptions};
 pub use location::Location;
 pub use sql::{Lake, QueryOutput};
-pub use sync::{SyncOptions, SyncSink};
+pub use sync::{SyncOptions, SyncSink, UpkeepOptions};

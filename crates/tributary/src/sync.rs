@@ -13,6 +13,9 @@ use crate::cli::{Output, SyncArguments};
 use crate::console::{self, JsonProgress, TextProgress};
 use crate::{DONE, FAILED, SharedObserver, copy};
 
+/// Below this a query that runs could lose the files that it reads.
+const LEAST_RETENTION: Duration = Duration::from_secs(3600);
+
 pub(crate) async fn run(arguments: SyncArguments, stop: CancellationToken) -> Result<u8> {
     let begun = Instant::now();
     let place = Location::parse(&arguments.target)?;
@@ -28,8 +31,9 @@ pub(crate) async fn run(arguments: SyncArguments, stop: CancellationToken) -> Re
     let mut sink = SyncSink::new(
         place.clone(),
         SyncOptions {
-            index,
             history: arguments.history,
+            retention: arguments.retention,
+            ..SyncOptions::new(index)
         },
     );
     let overwrite = arguments.overwrite;
@@ -110,7 +114,7 @@ fn default_index() -> Result<PathBuf> {
         })
 }
 
-/// A duration such as `500ms`, `1s` or `2m`.
+/// A duration such as `500ms`, `1s`, `2m` or `7d`.
 pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
     let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.');
     let (number, unit) = text.split_at(digits.unwrap_or(text.len()));
@@ -122,9 +126,19 @@ pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
         "s" | "" => number,
         "m" => number * 60.0,
         "h" => number * 3600.0,
-        _ => return Err(format!("unknown unit `{unit}`: use ms, s, m or h")),
+        "d" => number * 24.0 * 3600.0,
+        _ => return Err(format!("unknown unit `{unit}`: use ms, s, m, h or d")),
     };
     Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
+}
+
+/// A duration that files can be kept for.
+pub(crate) fn parse_retention(text: &str) -> Result<Duration, String> {
+    let retention = parse_duration(text)?;
+    if retention < LEAST_RETENTION {
+        return Err("readers need their files for an hour at least".to_owned());
+    }
+    Ok(retention)
 }
 
 #[cfg(test)]
@@ -136,8 +150,11 @@ mod tests {
         assert_eq!(parse_duration("500ms"), Ok(Duration::from_millis(500)));
         assert_eq!(parse_duration("1.5s"), Ok(Duration::from_millis(1500)));
         assert_eq!(parse_duration("2m"), Ok(Duration::from_secs(120)));
+        assert_eq!(parse_duration("7d"), Ok(Duration::from_secs(604_800)));
         assert_eq!(parse_duration("3"), Ok(Duration::from_secs(3)));
         assert!(parse_duration("1 day").is_err());
         assert!(parse_duration("s").is_err());
+        assert!(parse_retention("59m").is_err());
+        assert!(parse_retention("1h").is_ok());
     }
 }

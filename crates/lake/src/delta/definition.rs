@@ -13,6 +13,18 @@ const SCHEMA: &str = "tributary.schema";
 const MAPPING_MODE: &str = "delta.columnMapping.mode";
 const GREATEST_COLUMN: &str = "delta.columnMapping.maxColumnId";
 const DELETION_VECTORS: &str = "delta.enableDeletionVectors";
+/// How the logs of tables that follow a collection are kept small, unless someone has said
+/// otherwise. Each commit leaves the earlier state of every file that it touches as a tombstone;
+/// all of those younger than the first duration are in every checkpoint. Vacuum does not need them
+/// there. Commits are kept longer, for those who read the table's changes or earlier versions.
+const UPKEEP: &[(&str, &str)] = &[
+    ("delta.deletedFileRetentionDuration", "interval 1 days"),
+    ("delta.logRetentionDuration", "interval 7 days"),
+    (CHECKPOINT_INTERVAL, "100"),
+];
+const CHECKPOINT_INTERVAL: &str = "delta.checkpointInterval";
+/// The commits between checkpoints where a table does not say.
+const COMMITS_TO_CHECKPOINT: u64 = 100;
 /// Features that rewrite or constrain what a writer does in ways that are not done here.
 const NOT_KEPT: &[&str] = &[
     "catalogManaged",
@@ -129,15 +141,28 @@ impl Definition {
         }
     }
 
-    /// Whether rows may be marked as deleted.
-    pub(crate) fn has_deletion_vectors(&self) -> bool {
-        self.property(DELETION_VECTORS) == Some("true")
-    }
 
     /// Lets rows be marked as deleted, which readers of older protocols do not know.
     pub(crate) fn enable_deletion_vectors(&mut self) {
         self.allow("deletionVectors", u64::MAX, u64::MAX);
         self.set_property(DELETION_VECTORS, "true");
+    }
+
+    /// Says how long the log keeps what is past, where nothing has been said yet.
+    pub(crate) fn set_upkeep(&mut self) {
+        for (name, value) in UPKEEP {
+            if self.property(name).is_none() {
+                self.set_property(name, value);
+            }
+        }
+    }
+
+    /// After how many commits there is to be a checkpoint.
+    pub(crate) fn commits_to_checkpoint(&self) -> u64 {
+        self.property(CHECKPOINT_INTERVAL)
+            .and_then(|text| text.parse().ok())
+            .filter(|commits| *commits > 0)
+            .unwrap_or(COMMITS_TO_CHECKPOINT)
     }
 
     /// Puts a feature into the protocol: by the versions that imply it, or by its name where those

@@ -132,6 +132,10 @@ pub(crate) struct Edit {
     /// Files to be replaced by others that hold the same rows in the same places: the rows deleted
     /// in the one are deleted in the other. Not together with `deleted`.
     pub(crate) rewritten: HashMap<String, Add>,
+    /// Files whose rows are in those of `moved`.
+    pub(crate) removed: Vec<String>,
+    /// New files with rows of others, and the rows in them that are deleted already: not all.
+    pub(crate) moved: Vec<(Add, RoaringTreemap)>,
 }
 
 /// What became of an attempt to commit.
@@ -152,6 +156,8 @@ pub(crate) struct LiveTable {
     /// All that is known of its values.
     pub(crate) schema: TableSchema,
     pub(crate) files: HashMap<String, LiveFile>,
+    /// Bytes of the commits made here.
+    pub(crate) log_bytes: u64,
     mark: Mark,
 }
 
@@ -211,6 +217,7 @@ impl LiveTable {
             definition,
             schema,
             files,
+            log_bytes: 0,
             mark: Mark::new(position),
         }))
     }
@@ -284,6 +291,23 @@ impl LiveTable {
             new.deleted.clone_from(&file.deleted);
             changed.push((path.clone(), new));
         }
+        for path in &edit.removed {
+            if let Some(file) = self.files.get(path) {
+                removes.push(file.remove_action(data_change));
+                gone.push(path.clone());
+            }
+        }
+        for (add, deleted) in edit.moved {
+            let mut add = add;
+            add.data_change = data_change;
+            if !deleted.is_empty() {
+                add.deletion_vector = Some(vectors.push(&deleted)?);
+                add.stats = add.stats.map(|stats| loosened(&stats));
+            }
+            let mut file = LiveFile::new(add);
+            file.deleted = Some(deleted);
+            changed.push((file.add.path.clone(), file));
+        }
         if !vectors.is_empty() {
             let file = self.place.child(&vectors.name());
             file.write(vectors.into_bytes()).await?;
@@ -315,9 +339,10 @@ impl LiveTable {
             is_blind_append: false,
             own: Some(mark.to_json()),
         };
-        if !log::put(&self.place, self.version + 1, &info, &actions).await? {
+        let Some(bytes) = log::put(&self.place, self.version + 1, &info, &actions).await? else {
             return self.catch_up(&mark).await;
-        }
+        };
+        self.log_bytes += bytes;
         self.version += 1;
         self.mark = mark;
         self.definition.committed();
@@ -387,7 +412,9 @@ impl LiveTable {
                 .remedy("start again to load it anew"));
         };
         let (writer, sequence) = (self.mark.writer, self.mark.sequence);
+        let log_bytes = self.log_bytes;
         *self = now;
+        self.log_bytes = log_bytes;
         self.mark.writer = writer;
         self.mark.sequence = sequence;
         Ok(())

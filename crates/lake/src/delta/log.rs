@@ -105,13 +105,14 @@ fn parse(bytes: &[u8]) -> Result<Commit, serde_json::Error> {
     Ok(commit)
 }
 
-/// Commits `actions` as `version`; false where another writer has committed that version.
+/// Commits `actions` as `version`, and answers its size in bytes; none where another writer has
+/// committed that version.
 pub(crate) async fn put(
     table: &Location,
     version: u64,
     info: &CommitInfo,
     actions: &[Action],
-) -> Result<bool> {
+) -> Result<Option<u64>> {
     let id = Uuid::new_v4();
     let mut lines = info.to_line(id).to_string().into_bytes();
     lines.push(b'\n');
@@ -122,13 +123,15 @@ pub(crate) async fn put(
         })?;
         lines.push(b'\n');
     }
-    match place_of(table, version).create(lines).await {
-        Ok(true) => Ok(true),
+    let size = lines.len() as u64;
+    let there = match place_of(table, version).create(lines).await {
+        Ok(true) => return Ok(Some(size)),
         // A request whose first try succeeded without an answer finds its own object.
-        Ok(false) => Ok(read(table, version).await?.is_some_and(|c| c.is(id))),
+        Ok(false) => read(table, version).await?,
         Err(error) => match read(table, version).await {
-            Ok(Some(there)) => Ok(there.is(id)),
-            _ => Err(error),
+            Ok(Some(there)) => Some(there),
+            _ => return Err(error),
         },
-    }
+    };
+    Ok(there.is_some_and(|commit| commit.is(id)).then_some(size))
 }

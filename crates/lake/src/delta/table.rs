@@ -134,6 +134,7 @@ pub(crate) async fn commit(
     let mut actions = vec![Action::Txn(done)];
     if let Some(position) = position {
         definition.enable_deletion_vectors();
+        definition.set_upkeep();
         let mark = follow::Mark::new(position.clone());
         actions.push(Action::Txn(mark.transaction()));
         own = Some(mark.to_json());
@@ -152,7 +153,7 @@ pub(crate) async fn commit(
         is_blind_append: false,
         own,
     };
-    if log::put(place, version, &info, &actions).await? {
+    if log::put(place, version, &info, &actions).await?.is_some() {
         return Ok(());
     }
     Err(Error::new(
@@ -186,7 +187,7 @@ pub(crate) async fn create(
         is_blind_append: true,
         own: Some(mark.to_json()),
     };
-    if log::put(place, 0, &info, &actions).await? {
+    if log::put(place, 0, &info, &actions).await?.is_some() {
         return Ok(());
     }
     Err(Error::new(

@@ -3,18 +3,27 @@
 //!
 //! A row that is replaced or deleted is marked in its file's deletion vector, and the new row is
 //! appended; where a key's row is, the key index tells ([`places`]). A column that widens has its
-//! files written again ([`widen`]).
+//! files written again ([`widen`]). What piles up by all that is put in order beside it
+//! ([`upkeep`]): small files and deleted rows ([`compact`]), the log, and files that are no part of
+//! the table any more ([`vacuum`]).
 
+mod compact;
 mod history;
 mod places;
 mod table;
+#[cfg(test)]
+mod tests;
+mod upkeep;
+mod vacuum;
 mod widen;
 
 use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
+use tokio::sync::Semaphore;
 use tributary_flow::{ChangeSink, ChangeTable};
 use tributary_model::{Error, ErrorKind, Namespace, Result};
 
@@ -24,6 +33,8 @@ use crate::location::Location;
 use history::{HistoryTable, is_history};
 use places::Places;
 use table::FollowedTable;
+use upkeep::Upkeep;
+pub use upkeep::UpkeepOptions;
 
 /// What the name of the table of every version ends in.
 const HISTORY_SUFFIX: &str = "__history";
@@ -34,15 +45,35 @@ pub struct SyncOptions {
     /// The directory of this machine that holds the key indexes: a cache, built anew where it is
     /// missing.
     pub index: PathBuf,
+    /// How long files that are no part of a table any more are kept, for those who read its changes
+    /// or earlier versions. Its commits are kept at least as long.
+    pub retention: Duration,
+    /// When a table is put in order.
+    pub upkeep: UpkeepOptions,
     /// Keep every version of every document in a second table.
     pub history: bool,
+}
+
+impl SyncOptions {
+    /// Files are kept for seven days, and no history.
+    #[must_use]
+    pub fn new(index: PathBuf) -> Self {
+        Self {
+            index,
+            retention: Duration::from_secs(7 * 24 * 3600),
+            upkeep: UpkeepOptions::default(),
+            history: false,
+        }
+    }
 }
 
 /// A lake whose tables follow collections.
 #[derive(Debug, Clone)]
 pub struct SyncSink {
     lake: Location,
-    options: SyncOptions,
+    options: Arc<SyncOptions>,
+    /// What keeps tables from being put in order all at once.
+    slots: Arc<Semaphore>,
     /// The collections whose tables are not to be replaced any more; none where none ever was.
     replaced: Option<Arc<Mutex<HashSet<Namespace>>>>,
 }
@@ -53,7 +84,8 @@ impl SyncSink {
     pub fn new(lake: Location, options: SyncOptions) -> Self {
         Self {
             lake,
-            options,
+            slots: Arc::new(Semaphore::new(options.upkeep.at_once)),
+            options: Arc::new(options),
             replaced: None,
         }
     }
@@ -96,7 +128,8 @@ impl SyncSink {
         } else {
             None
         };
-        let mut table = FollowedTable::new(live, places, history, lock);
+        let upkeep = Upkeep::open(&live, Arc::clone(&self.options), Arc::clone(&self.slots)).await;
+        let mut table = FollowedTable::new(live, places, upkeep, history, lock);
         table.find_rows().await?;
         Ok(table)
     }

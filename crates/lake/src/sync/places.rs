@@ -48,6 +48,11 @@ impl Places {
         blocking(move || work(&mut index.lock().unwrap_or_else(PoisonError::into_inner))).await?
     }
 
+    /// The version of the table that the index is up to.
+    pub(super) fn version(&self) -> Option<u64> {
+        self.index().version()
+    }
+
     /// Brings the index up to the table's version.
     pub(super) async fn find_missing(&mut self, live: &mut LiveTable) -> Result<()> {
         let files = match self.stale(live).await? {
@@ -175,6 +180,57 @@ impl Places {
         })
         .await
     }
+
+    /// Records that these files have come in place of others: the keys of their rows are given in
+    /// order.
+    pub(super) async fn taken_over(
+        &mut self,
+        live: &mut LiveTable,
+        files: Vec<(String, Vec<Key>)>,
+    ) -> Result<()> {
+        for (path, keys) in files {
+            let Some(deleted) = live.deleted(&path).await?.cloned() else {
+                continue;
+            };
+            self.with_index(move |index| {
+                let (version, number) = (index.version(), reserve(index, &path)?);
+                for (keys, first) in keys.chunks(AT_ONCE).zip((0..).step_by(AT_ONCE)) {
+                    let places = places_of(keys, first, number, &deleted);
+                    index.apply(version, &[], places, [])?;
+                }
+                index.apply(version, &[(number, path)], [], [])
+            })
+            .await?;
+        }
+        let version = live.version;
+        self.with_index(move |index| index.apply(Some(version), &[], [], []))
+            .await
+    }
+}
+
+/// A number for a file that the index does not know yet. It is not given to another file, should
+/// the reading of this one be interrupted; nor is the file known before it is given its own path.
+fn reserve(index: &mut KeyIndex, path: &str) -> Result<u32> {
+    let number = index.next_file_number();
+    let name = format!("{path} (being read)");
+    index.apply(index.version(), &[(number, name)], [], [])?;
+    Ok(number)
+}
+
+/// The places of a file's rows that are not deleted: `keys` are those of the rows from `first` on.
+fn places_of<'a>(
+    keys: &'a [Key],
+    first: u64,
+    file: u32,
+    deleted: &'a RoaringTreemap,
+) -> impl Iterator<Item = (Key, Place)> + 'a {
+    keys.iter().zip(first..).filter_map(move |(key, row)| {
+        let place = Place {
+            file,
+            row: u32::try_from(row).ok()?,
+        };
+        (!deleted.contains(row)).then_some((*key, place))
+    })
 }
 
 /// Puts the rows of one file that are not deleted. The index stays at the version it is at.
@@ -188,20 +244,11 @@ fn find_rows(
     let version = index.version();
     let number = match index.file_number(&path) {
         Some(number) => number,
-        None => {
-            let number = index.next_file_number();
-            // Keeps the number from being given to another file, should this be interrupted.
-            index.apply(version, &[(number, format!("{path} (being read)"))], [], [])?;
-            number
-        }
+        None => reserve(index, &path)?,
     };
     let mut found: Vec<(Key, Place)> = Vec::new();
     keys_of_file(file, schema, |first, keys| {
-        for (key, row) in keys.into_iter().zip(first..) {
-            if let (false, Ok(row)) = (deleted.contains(row), u32::try_from(row)) {
-                found.push((key, Place { file: number, row }));
-            }
-        }
+        found.extend(places_of(&keys, first, number, deleted));
         if found.len() >= AT_ONCE {
             index.apply(version, &[], found.drain(..), [])?;
         }
@@ -234,7 +281,8 @@ fn keys_of_file(
     })
 }
 
-fn keys_of_batch(
+/// The keys of a batch's rows: `id` is the column `_id` in the table's settled schema.
+pub(super) fn keys_of_batch(
     id: &Column,
     batch: &RecordBatch,
 ) -> Result<Vec<Key>, Box<dyn std::error::Error + Send + Sync>> {

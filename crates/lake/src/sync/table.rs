@@ -17,6 +17,7 @@ use tributary_model::{Error, ErrorKind, Operation, Position, Result, TableSchema
 
 use super::history::HistoryTable;
 use super::places::Places;
+use super::upkeep::Upkeep;
 use super::widen;
 use crate::delta::follow::{Edit, LiveTable, Outcome};
 use crate::delta::table::add_action;
@@ -31,8 +32,9 @@ const BATCH_ROWS: usize = 64 << 10;
 
 /// A table that follows a collection, with the places of its rows.
 pub(super) struct FollowedTable {
-    live: LiveTable,
-    places: Places,
+    pub(super) live: LiveTable,
+    pub(super) places: Places,
+    pub(super) upkeep: Upkeep,
     history: Option<HistoryTable>,
     /// Keeps other processes of this machine from writing to the table.
     _lock: Option<Lock>,
@@ -58,12 +60,14 @@ impl FollowedTable {
     pub(super) fn new(
         live: LiveTable,
         places: Places,
+        upkeep: Upkeep,
         history: Option<HistoryTable>,
         lock: Option<Lock>,
     ) -> Self {
         Self {
             live,
             places,
+            upkeep,
             history,
             _lock: lock,
         }
@@ -72,6 +76,16 @@ impl FollowedTable {
     /// Finds the places of the rows that the index does not know.
     pub(super) async fn find_rows(&mut self) -> Result<()> {
         self.places.find_missing(&mut self.live).await
+    }
+
+    /// Applies a batch, without upkeep.
+    pub(super) async fn apply_only(&mut self, batch: &ChangeBatch) -> Result<Applied> {
+        // An earlier commit's places may not have reached the index.
+        if self.places.version() != Some(self.live.version) {
+            self.find_rows().await?;
+        }
+        let reduced = reduce(&batch.changes, self.live.position())?;
+        self.write(reduced, batch).await
     }
 
     async fn write(&mut self, reduced: Reduced, batch: &ChangeBatch) -> Result<Applied> {
@@ -175,8 +189,13 @@ impl ChangeTable for FollowedTable {
         if let Some(history) = &mut self.history {
             history.append(batch).await?;
         }
-        let reduced = reduce(&batch.changes, self.live.position())?;
-        self.write(reduced, batch).await
+        let applied = self.apply_only(batch).await?;
+        self.upkeep.go_on(&mut self.live, &mut self.places).await;
+        Ok(applied)
+    }
+
+    async fn finish(&mut self) {
+        self.upkeep.finish(&mut self.live, &mut self.places).await;
     }
 }
 
@@ -277,10 +296,7 @@ pub(super) fn write_file(
     batches: Vec<RecordBatch>,
 ) -> Result<DataFile> {
     let settled = known.settled();
-    let name = format!(
-        "part-00000-{}-c000.zstd.parquet",
-        uuid::Uuid::new_v4().simple()
-    );
+    let name = new_file_name();
     let empty = RecordBatch::new_empty(table_schema(&settled, Naming::Physical));
     let first = batches.first().unwrap_or(&empty);
     let mut file = ParquetFile::begin(place, name, settled, first)?;
@@ -288,6 +304,14 @@ pub(super) fn write_file(
         file.write(batch)?;
     }
     file.finish()
+}
+
+/// A name that no other file of the table has.
+pub(super) fn new_file_name() -> String {
+    format!(
+        "part-00000-{}-c000.zstd.parquet",
+        uuid::Uuid::new_v4().simple()
+    )
 }
 
 pub(super) async fn blocking<T: Send + 'static>(

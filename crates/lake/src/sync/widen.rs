@@ -13,7 +13,7 @@ use tributary_model::schema::{Column, ColumnType, RESCUED_COLUMN};
 use tributary_model::{Error, ErrorKind, Result, TableSchema};
 
 use super::places::Places;
-use super::table::blocking;
+use super::table::{blocking, new_file_name};
 use crate::delta::follow::{Edit, LiveTable, Outcome};
 use crate::delta::table::add_action;
 use crate::location::Location;
@@ -78,7 +78,7 @@ pub(super) async fn rewrite_outgrown(
 }
 
 /// Whether readers of `new` read files written under `old` as they are: what a file lacks is null.
-fn reads_as(old: &[Column], new: &[Column], at_root: bool) -> bool {
+pub(super) fn reads_as(old: &[Column], new: &[Column], at_root: bool) -> bool {
     let names = column_names(new, at_root);
     let by_field: HashMap<&str, (&Column, &String)> = new
         .iter()
@@ -110,18 +110,10 @@ fn rewrite(
     old: &TableSchema,
     new: &TableSchema,
 ) -> Result<DataFile> {
-    let name = format!(
-        "part-00000-{}-c000.zstd.parquet",
-        uuid::Uuid::new_v4().simple()
-    );
+    let name = new_file_name();
     let mut out: Option<ParquetFile> = None;
     stored_file::read(stored, None, |batch| {
-        let (in_file, batch) = laid_out(&batch, old)?;
-        let batch = recast_batch(&batch, &in_file, new, Naming::Physical).map_err(|error| {
-            Error::new(ErrorKind::Internal, "cannot bring a file to a wider schema")
-                .on("file", stored)
-                .because(error)
-        })?;
+        let batch = brought_to(&batch, old, new).map_err(|error| error.on("file", stored))?;
         let out = match &mut out {
             Some(out) => out,
             None => out.insert(ParquetFile::begin(
@@ -140,6 +132,19 @@ fn rewrite(
                 .on("file", stored),
         ),
     }
+}
+
+/// Brings rows of a file of a table with the settled schema `old` to `new`, which was joined from
+/// it.
+pub(super) fn brought_to(
+    batch: &RecordBatch,
+    old: &TableSchema,
+    new: &TableSchema,
+) -> Result<RecordBatch> {
+    let (in_file, batch) = laid_out(batch, old)?;
+    recast_batch(&batch, &in_file, new, Naming::Physical).map_err(|error| {
+        Error::new(ErrorKind::Internal, "cannot bring a file to a wider schema").because(error)
+    })
 }
 
 /// The columns of `schema` that a file has, in their order there, and `_rescued_data` behind them.
