@@ -5,6 +5,7 @@ mod changes;
 mod connect;
 mod error;
 mod inspect;
+mod lookup;
 mod partition;
 mod selection;
 mod snapshot;

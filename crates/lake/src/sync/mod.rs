@@ -7,7 +7,7 @@
 
 mod places;
 mod table;
-mod widen;
+pub(crate) mod widen;
 
 use std::collections::HashSet;
 use std::path::PathBuf;
