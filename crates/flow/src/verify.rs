@@ -9,10 +9,13 @@
 //!
 //! A key that differs may just have changed. It is settled by what is known of both sides' moments.
 //! The table says up to which moment it holds every change; the row of a document may be of a later
-//! one, but not of an earlier one. So a row is right if it is as the document was at the table's
-//! moment, or has been seen to be at a later one. And it is wrong, as a fact, if the document was
-//! the same at the table's moment and after the table was read, and the row is not. Everything else
-//! is looked at again when the table has moved on, and told apart in the report if it never does.
+//! one, because changes come with the document as it is when they are read, but not of an earlier
+//! one. So a row is right if it is as the document was at the table's moment, or has been seen to be
+//! at a later one. It is wrong if the table has moved on past the moment when the row was found,
+//! without writing it again, and the row is not as the document is at the table's new moment: a
+//! change would have written it. Where the table stands still, it is wrong if the document is, each
+//! time that one looks, as it was at the table's moment, and the row is not. Everything else is
+//! looked at again when the table has moved on, and told apart in the report if it never does.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -39,12 +42,8 @@ const LEAST_RANGES: u64 = 1 << 10;
 const MOST_RANGES: u64 = 1 << 18;
 /// How many keys are held in memory to find those that differ.
 const KEYS_AT_ONCE: u64 = 1 << 20;
-/// How often a key must be found wrong before it is told.
-const CONFIRMATIONS: u32 = 2;
-/// The least time between two looks at the same keys.
-const BETWEEN_LOOKS: Duration = Duration::from_millis(500);
-/// How often it is looked whether a table has moved on.
-const POLL: Duration = Duration::from_millis(200);
+/// How often a key must be found wrong in a table that stands still before it is told.
+const CONFIRMATIONS: u32 = 3;
 /// How often keys are looked at, should they change all the time.
 const MOST_LOOKS: u32 = 40;
 /// What a document was seen to be is remembered so many times.
@@ -66,6 +65,8 @@ pub struct FoundRow {
     pub fingerprint: Fingerprint,
     /// Its key as raw BSON, `{"_id": …}`.
     pub id: Bytes,
+    /// Where it is in the table: another number when it has been written again.
+    pub place: u64,
 }
 
 /// The moment that documents are read as of.
@@ -141,6 +142,19 @@ pub struct VerifyOptions {
     pub wait: Duration,
     /// How many keys of each sort are kept for the report.
     pub shown: usize,
+    /// How long it is waited before the same keys are looked at again.
+    pub pause: Duration,
+}
+
+impl Default for VerifyOptions {
+    fn default() -> Self {
+        Self {
+            parallel: 1,
+            wait: Duration::from_secs(60),
+            shown: 20,
+            pause: Duration::from_secs(1),
+        }
+    }
 }
 
 /// Everything that a comparison works with.
@@ -348,6 +362,9 @@ struct Suspect {
     id: Option<Bytes>,
     /// The row, when it was last looked at.
     table: Tally,
+    /// Where the row was then, and a moment behind the one when it was found there first.
+    place: u64,
+    placed: Option<ClusterTime>,
     /// The document, each time that it was looked at.
     seen: Vec<Sighting>,
     /// How often the row was found wrong, one time after the other.
@@ -378,10 +395,32 @@ impl Suspect {
         later.any(|sighting| sighting.source == self.table)
     }
 
-    /// Whether the document was seen before the table's position as it was seen last.
-    fn is_unchanged_since(&self, position: ClusterTime) -> bool {
-        let before = self.seen.iter().rev().find(|s| s.until < position);
-        before.is_some_and(|sighting| sighting.source == self.source())
+    /// How often the row has been found wrong now. `then` and `before` are the document at the
+    /// table's position and just before it, where the source remembers them.
+    fn judged(
+        &self,
+        position: ClusterTime,
+        moved: bool,
+        then: Option<Tally>,
+        before: Option<Tally>,
+    ) -> u32 {
+        let placed = self.placed.unwrap_or(ClusterTime(u64::MAX));
+        // Seen between the row and the table's position.
+        let mut between = self
+            .seen
+            .iter()
+            .filter(|s| placed <= s.from && s.until < position);
+        let is_there = self.table.count > 0;
+        match then {
+            // A transaction of the very moment may be in the table in part.
+            _ if before == Some(self.table) => 0,
+            // The table has moved on without writing the row again.
+            Some(_) if placed <= position => CONFIRMATIONS,
+            Some(then) if !moved && self.seen.iter().all(|s| s.source == then) => self.wrong + 1,
+            None if is_there && between.any(|s| s.source != self.table) => CONFIRMATIONS,
+            None if !is_there && between.any(|s| s.source == self.source()) => self.wrong + 1,
+            _ => 0,
+        }
     }
 }
 
@@ -391,6 +430,8 @@ struct Settled {
     wrong: Vec<Suspect>,
     unsettled: Vec<Suspect>,
     changed_since: u64,
+    /// The table's position when its rows were last looked at.
+    looked_at: Option<ClusterTime>,
 }
 
 impl Verify {
@@ -674,7 +715,7 @@ impl Verify {
             if !any_doubtful && (!any_open || stands_still) {
                 break;
             }
-            tokio::time::sleep(BETWEEN_LOOKS).await;
+            tokio::time::sleep(self.options.pause).await;
             if any_open && !stands_still {
                 stands_still = !self.wait_for(table, until).await?;
             }
@@ -700,7 +741,7 @@ impl Verify {
             if Instant::now() >= deadline {
                 return Ok(false);
             }
-            tokio::time::sleep(POLL).await;
+            tokio::time::sleep(self.options.pause / 4).await;
         }
     }
 
@@ -720,12 +761,17 @@ impl Verify {
         })
         .await?;
         let position = table.position().cluster_time;
-        for suspect in suspects.values_mut() {
-            suspect.table = Tally::default();
-        }
+        let moved = settled
+            .looked_at
+            .replace(position)
+            .is_some_and(|p| p != position);
+        let mut found: HashMap<[u8; 16], (Tally, u64)> = HashMap::new();
         for row in rows {
-            if let Some(suspect) = suspects.get_mut(&row.fingerprint.key) {
-                suspect.table += Tally::one(row.fingerprint.content);
+            let key = row.fingerprint.key;
+            let (tally, place) = found.entry(key).or_default();
+            *tally += Tally::one(row.fingerprint.content);
+            *place = place.wrapping_add(row.place);
+            if let Some(suspect) = suspects.get_mut(&key) {
                 suspect.id.get_or_insert(row.id);
             }
         }
@@ -741,6 +787,11 @@ impl Verify {
         let until = self.now().await?;
         suspects.retain(|key, suspect| {
             let source = now.get(key).copied().unwrap_or_default();
+            let (row, place) = found.get(key).copied().unwrap_or_default();
+            if suspect.placed.is_none() || suspect.place != place {
+                suspect.placed = Some(from);
+            }
+            (suspect.table, suspect.place) = (row, place);
             suspect.see(Sighting {
                 from,
                 until,
@@ -771,10 +822,7 @@ impl Verify {
                 settled.changed_since += 1;
                 return false;
             }
-            let is_unchanged =
-                then == Some(suspect.source()) || suspect.is_unchanged_since(position);
-            let is_wrong = is_unchanged && before != Some(suspect.table);
-            suspect.wrong = if is_wrong { suspect.wrong + 1 } else { 0 };
+            suspect.wrong = suspect.judged(position, moved, then, before);
             true
         });
         Ok(until)

@@ -1,6 +1,7 @@
 //! What the rows of tables that follow collections say, for comparing them with the source.
 
 use std::collections::HashSet;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use arrow::array::{AsArray, RecordBatch};
@@ -230,6 +231,7 @@ fn rows_of_part(
     if chosen.is_empty() {
         return Ok(found);
     }
+    let mut places = chosen.iter();
     stored_file::read_foreign(&part.file, None, Some(&chosen), |batch| {
         each_row(&part.file, schema, &batch, |reader, row, key| {
             let fingerprint = Fingerprint {
@@ -239,9 +241,12 @@ fn rows_of_part(
             let id = reader
                 .id(row)
                 .map_err(|error| unreadable(&part.file, error))?;
+            let mut place = DefaultHasher::new();
+            (part.file.to_string(), places.next()).hash(&mut place);
             found.push(FoundRow {
                 fingerprint,
                 id: id.into(),
+                place: place.finish(),
             });
             Ok(())
         })

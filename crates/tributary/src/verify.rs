@@ -34,6 +34,7 @@ pub(crate) async fn run(arguments: VerifyArguments, stop: CancellationToken) -> 
             parallel: copy::parallel(arguments.parallel),
             wait: arguments.wait,
             shown: arguments.max_differences,
+            ..VerifyOptions::default()
         },
     };
     let report = verify(&work, stop.clone()).await?;
