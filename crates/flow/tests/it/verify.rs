@@ -92,8 +92,7 @@ impl World {
         let to = self.random.random_range(self.position..=self.now());
         for key in 0..KEYS {
             let changed = (self.position + 1..=to)
-                .filter(|at| self.history[*at].get(&key) != self.history[at - 1].get(&key))
-                .next_back();
+                .rfind(|at| self.history[*at].get(&key) != self.history[at - 1].get(&key));
             let Some(changed) = changed else {
                 continue;
             };
