@@ -35,3 +35,10 @@ pub const MAX_DEPTH: usize = 250;
 
 /// The key of the wrapper for strings that are not UTF-8.
 const INVALID_UTF8: &str = "$invalidUTF8";
+
+/// Whether a document whose first field has this name may be taken for another type when it is read
+/// back from text.
+pub(crate) fn is_wrapper_key(name: &[u8]) -> bool {
+    name.first() == Some(&b'$')
+        && std::str::from_utf8(name).is_ok_and(|name| wrapper::Wrapper::of(name).is_some())
+}

@@ -30,7 +30,7 @@ mod tag {
 }
 
 /// The path of the key among rescued values.
-const KEY_PATH: &[u8] = b"/_id";
+pub(crate) const KEY_PATH: &[u8] = b"/_id";
 
 /// The most bytes of text that are hashed in one piece.
 const SHORT: usize = 128;
@@ -150,26 +150,42 @@ pub fn keys_of_column(
 
 /// The key among the rescued values of one row.
 fn key_of_rescued(text: &str) -> Result<Key, EncodeError> {
+    let mut key = None;
+    each_rescued(text, |path, value| {
+        if path == KEY_PATH && key.is_none() {
+            key = Some(Key::of(value.kind, value.value)?);
+        }
+        Ok(())
+    })?;
+    Ok(key.unwrap_or_else(Key::null))
+}
+
+/// Calls `each` with the path and the value of each rescued value of a row.
+pub(crate) fn each_rescued(
+    text: &str,
+    mut each: impl FnMut(&[u8], &RawElement<'_>) -> Result<(), EncodeError>,
+) -> Result<(), EncodeError> {
     let entries = extjson::parse_value(text)?;
     if entries.kind != kind::ARRAY {
         return Err(EncodeError::new("rescued values are not a JSON array"));
     }
     for entry in RawElements::new(&entries.value)? {
         let entry = entry?;
-        let (mut is_key, mut value) = (false, None);
+        let (mut path, mut value) = (None, None);
         for element in RawElements::new(entry.as_document()?)? {
             let element = element?;
             match element.name {
-                b"path" => is_key = element.as_string_bytes()? == KEY_PATH,
+                b"path" => path = Some(element.as_string_bytes()?),
                 b"value" => value = Some(element),
                 _ => {}
             }
         }
-        if let (true, Some(value)) = (is_key, value) {
-            return Ok(Key::of(value.kind, value.value)?);
-        }
+        let (Some(path), Some(value)) = (path, value) else {
+            return Err(EncodeError::new("a rescued value has no path or no value"));
+        };
+        each(path, &value)?;
     }
-    Ok(Key::null())
+    Ok(())
 }
 
 #[inline]
@@ -194,7 +210,11 @@ fn write_text(kind: u8, text: &[u8], out: &mut Vec<u8>) {
 }
 
 /// Appends the canonical bytes of a value; `depth` is its own level, should it be a document.
-fn write(element: &RawElement<'_>, depth: usize, out: &mut Vec<u8>) -> Result<(), MalformedBson> {
+pub(crate) fn write(
+    element: &RawElement<'_>,
+    depth: usize,
+    out: &mut Vec<u8>,
+) -> Result<(), MalformedBson> {
     match element.kind {
         kind::INT32 => out.extend_from_slice(&integer(i64::from(element.as_i32()?))),
         kind::INT64 => out.extend_from_slice(&integer(element.as_i64()?)),

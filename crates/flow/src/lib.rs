@@ -2,7 +2,8 @@
 //!
 //! An adapter implements [`SnapshotSource`] or [`LoadSink`]; [`load::load`] joins the two: it runs
 //! the partitions of all collections side by side, retries, resumes, reports and stops. Beside them
-//! stand [`ChangeSource`] and [`ChangeSink`], which [`sync::sync`] joins once a collection is loaded.
+//! stand [`ChangeSource`] and [`ChangeSink`], which [`sync::sync`] joins once a collection is loaded,
+//! and [`LookupSource`] and [`ComparedTables`], which [`verify::verify`] compares.
 
 pub mod batch;
 pub mod changes;
@@ -12,6 +13,7 @@ pub mod observe;
 pub mod retry;
 pub mod snapshot;
 pub mod sync;
+pub mod verify;
 
 pub use batch::DocumentBatch;
 pub use changes::{
@@ -26,3 +28,7 @@ pub use snapshot::{
     PartitionTotals, PartitionWriter, SnapshotSource,
 };
 pub use sync::{Sync, SyncOutcome, SyncReport, sync};
+pub use verify::{
+    ComparedTable, ComparedTables, Differences, Fingerprint, FoundRow, LookupSource, Moment,
+    Verified, Verify, VerifyOptions, VerifyOutcome, VerifyReport, verify,
+};

@@ -12,9 +12,11 @@ mod sql;
 mod stored_file;
 mod sync;
 mod upload;
+mod verify;
 
 pub use format::{Format, JsonMode};
 pub use load::{FileSink, SinkOptions};
 pub use location::Location;
 pub use sql::{Lake, QueryOutput};
 pub use sync::{SyncOptions, SyncSink, UpkeepOptions};
+pub use verify::LakeTables;

@@ -8,8 +8,11 @@ use bytes::{Buf, Bytes};
 use object_store::ObjectStoreExt;
 use object_store::path::Path;
 use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::arrow::arrow_reader::{
+    ArrowReaderOptions, ParquetRecordBatchReaderBuilder, RowSelection,
+};
 use parquet::file::reader::{ChunkReader, Length};
+use roaring::RoaringTreemap;
 use tokio::runtime::Handle;
 use tributary_model::{Error, ErrorKind, Result};
 
@@ -68,9 +71,40 @@ pub(crate) fn read(
     columns: Option<&[&str]>,
     mut each: impl FnMut(RecordBatch) -> Result<()>,
 ) -> Result<()> {
-    let mut builder = ParquetRecordBatchReaderBuilder::try_new(file.clone())
-        .map_err(|error| file.failed(error))?
-        .with_batch_size(BATCH_ROWS);
+    let builder = ParquetRecordBatchReaderBuilder::try_new(file.clone())
+        .map_err(|error| file.failed(error))?;
+    read_with(file, builder, columns, &mut each)
+}
+
+/// As [`read`], for files that any program has written: columns are of the types that Parquet says,
+/// not of those that the writer had in memory. Of the rows, only those of these numbers, in order.
+pub(crate) fn read_foreign(
+    file: &StoredFile,
+    columns: Option<&[&str]>,
+    rows: Option<&RoaringTreemap>,
+    mut each: impl FnMut(RecordBatch) -> Result<()>,
+) -> Result<()> {
+    let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
+    let mut builder = ParquetRecordBatchReaderBuilder::try_new_with_options(file.clone(), options)
+        .map_err(|error| file.failed(error))?;
+    if let Some(rows) = rows {
+        let total = builder.metadata().file_metadata().num_rows();
+        let total = usize::try_from(total).unwrap_or(0);
+        let ranges = rows.iter().map(|row| row as usize..row as usize + 1);
+        let ranges = ranges.take_while(|range| range.end <= total);
+        let chosen = RowSelection::from_consecutive_ranges(ranges, total);
+        builder = builder.with_row_selection(chosen);
+    }
+    read_with(file, builder, columns, &mut each)
+}
+
+fn read_with(
+    file: &StoredFile,
+    builder: ParquetRecordBatchReaderBuilder<StoredFile>,
+    columns: Option<&[&str]>,
+    each: &mut dyn FnMut(RecordBatch) -> Result<()>,
+) -> Result<()> {
+    let mut builder = builder.with_batch_size(BATCH_ROWS);
     if let Some(columns) = columns {
         let root = builder.parquet_schema().root_schema().get_fields();
         let chosen = root

@@ -17,9 +17,9 @@ use tributary_flow::{
 use tributary_model::{ClusterTime, Error, ErrorKind, Namespace, Operation, Position, Result};
 
 use crate::error::CHANGE_STREAM_FATAL_ERROR;
-use crate::lookup::{LookupError, look_up};
 use crate::selection::is_the_servers;
 use crate::snapshot::{MongoSource, reply_bytes, whole_number};
+use crate::updated::{LookupError, look_up};
 
 /// How long the server waits for something to happen before it answers that nothing has.
 const IDLE: Duration = Duration::from_secs(1);

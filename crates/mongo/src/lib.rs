@@ -9,6 +9,7 @@ mod lookup;
 mod partition;
 mod selection;
 mod snapshot;
+mod updated;
 
 pub use connect::{Connection, ReadFrom};
 pub use inspect::{DeploymentReport, Finding, OplogWindow};

@@ -349,7 +349,7 @@ pub(crate) fn reply_bytes(batch: RawBatch) -> Bytes {
 }
 
 /// The reply's buffer, narrowed to its array of documents.
-fn zero_copy(batch: RawBatch) -> Result<DocumentBatch, mongodb::error::Error> {
+pub(crate) fn zero_copy(batch: RawBatch) -> Result<DocumentBatch, mongodb::error::Error> {
     let (start, length) = {
         let array = batch.doc_slices()?.as_bytes();
         let reply = batch.as_raw_document().as_bytes();

@@ -64,6 +64,16 @@ pub(crate) enum Command {
     /// Needs a replica set or a sharded cluster.
     #[command(after_long_help = SYNC_HELP)]
     Sync(Box<SyncArguments>),
+    /// Compare collections with their tables, document by document
+    ///
+    /// Reads both sides in parallel and compares them by ranges of keys: how many there are, and a
+    /// hash of what they say. Where a range differs, finds the keys: rows that are missing, rows
+    /// that are extra, and rows that say something else than their document.
+    ///
+    /// May run while a sync does. A key that differs is looked at again until it is certain that the
+    /// row is wrong and not merely behind; what cannot be told is reported as such.
+    #[command(after_long_help = VERIFY_HELP)]
+    Verify(Box<VerifyArguments>),
     /// Query the lake's tables
     ///
     /// Every Delta table of the lake is `database.collection`. Names are case-sensitive, as the
@@ -130,6 +140,23 @@ Examples:
 Credentials of the target come from the environment, as for `copy`.
 
 Exit status: 0 done, or stopped by Ctrl-C; 1 failed, and nothing is lost; 2 wrong usage.";
+
+const VERIFY_HELP: &str = "\
+Examples:
+  Compare all collections of a database with their tables, while a sync runs or not:
+    tributary verify mongodb://localhost:27017/shop ./lake
+
+  Compare one collection, for a program:
+    tributary verify mongodb://localhost/shop s3://bucket/lake --collection orders --output json
+
+A row is compared with what it should be at the position of its table, so a table that is behind
+does not differ. Where the server does not remember that moment any more (it does for five minutes,
+unless minSnapshotHistoryWindowInSeconds says otherwise) and no sync brings the table forward, keys
+that have changed since cannot be told from wrong ones: run `tributary sync --once` first.
+
+Makes no difference: the order of fields, null or missing, the type of numbers that are equal.
+
+Exit status: 0 everything agrees; 1 something differs, cannot be told, or failed; 2 wrong usage.";
 
 const SQL_HELP: &str = "\
 Examples:
@@ -236,6 +263,49 @@ pub(crate) struct SyncArguments {
 }
 
 impl SyncArguments {
+    pub(crate) fn source(&self) -> SourceArguments {
+        SourceArguments {
+            source: self.source.clone(),
+            collections: self.collections.clone(),
+            filter: None,
+            fields: Vec::new(),
+            read_preference: self.read_preference,
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct VerifyArguments {
+    /// MongoDB address, as for `sync`
+    #[arg(value_name = "SOURCE")]
+    source: String,
+    /// The lake, as for `sync`
+    #[arg(value_name = "TARGET")]
+    pub(crate) target: String,
+    /// A collection to compare; `*`, `?` and `[…]` match as in a shell. May be given several times
+    /// [default: all but system collections]
+    #[arg(long = "collection", value_name = "NAME")]
+    collections: Vec<String>,
+    /// Which members of a replica set are read [default: the address's readPreference, or
+    /// secondaryPreferred]
+    #[arg(long, value_name = "MODE")]
+    read_preference: Option<ReadPreference>,
+    /// How many partitions and files are read at once [default: the number of cores]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub(crate) parallel: Option<u16>,
+    /// How many keys of each sort of difference are shown
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    pub(crate) max_differences: usize,
+    /// How long to wait for a sync to bring a table forward, while keys differ that may merely be
+    /// behind
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = crate::sync::parse_duration)]
+    pub(crate) wait: std::time::Duration,
+    /// How progress and result are told on standard output
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    pub(crate) output: Output,
+}
+
+impl VerifyArguments {
     pub(crate) fn source(&self) -> SourceArguments {
         SourceArguments {
             source: self.source.clone(),

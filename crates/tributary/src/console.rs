@@ -93,6 +93,14 @@ impl TextProgress {
         }
     }
 
+    /// Takes the bars away.
+    pub(crate) fn clear(&self) {
+        if let Some(bars) = &self.bars {
+            // What cannot be drawn need not be taken away.
+            let _ = bars.clear();
+        }
+    }
+
     fn followed(&self) -> std::sync::MutexGuard<'_, HashMap<Namespace, Followed>> {
         self.followed.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -7,6 +7,7 @@ mod copy;
 mod demo;
 mod sql;
 mod sync;
+mod verify;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -79,6 +80,7 @@ fn execute(command: Command) -> Result<u8> {
         match command {
             Command::Copy(arguments) => copy::run(*arguments, stop).await,
             Command::Sync(arguments) => sync::run(*arguments, stop).await,
+            Command::Verify(arguments) => verify::run(*arguments, stop).await,
             Command::Sql(arguments) => sql::run(arguments, stop).await,
             Command::Check(arguments) => check::run(*arguments, stop).await,
             Command::DemoData(arguments) => demo::run(arguments, stop).await,

@@ -3,6 +3,7 @@
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
 mod arbitrary;
+mod content;
 mod extjson_cases;
 mod extjson_properties;
 mod extjson_reading;

@@ -35,7 +35,7 @@ fn decode(documents: &[Document], schema: &TableSchema) -> (Vec<DecodedBatch>, T
 }
 
 /// Decodes documents as one partition, a batch being finished behind every `batch` of them.
-fn decode_raw(
+pub(crate) fn decode_raw(
     documents: &[Vec<u8>],
     schema: &TableSchema,
     batch: usize,
@@ -106,7 +106,7 @@ fn take(document: &mut Bson, path: &str) -> Option<Bson> {
 
 /// Whether two values are the same but for what a table does not tell apart: null and missing, the
 /// types of equal numbers, and the order in which a document has its fields.
-fn same(a: &Bson, b: &Bson) -> bool {
+pub(crate) fn same(a: &Bson, b: &Bson) -> bool {
     match (a, b) {
         (Bson::Document(a), Bson::Document(b)) => {
             let missing = Bson::Null;
@@ -226,7 +226,7 @@ fn type_of(documents: &[Document], field: &str) -> Option<ColumnType> {
         .map(|column| column.column_type.clone())
 }
 
-fn with_key() -> impl Strategy<Value = Document> {
+pub(crate) fn with_key() -> impl Strategy<Value = Document> {
     (prop::option::of(arbitrary::value()), arbitrary::document()).prop_map(|(id, mut document)| {
         document.remove("_id");
         match id {

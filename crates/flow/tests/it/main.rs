@@ -7,6 +7,8 @@
     reason = "a test fails by panicking"
 )]
 
+mod verify;
+
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
 

@@ -141,7 +141,6 @@ impl Definition {
         }
     }
 
-
     /// Lets rows be marked as deleted, which readers of older protocols do not know.
     pub(crate) fn enable_deletion_vectors(&mut self) {
         self.allow("deletionVectors", u64::MAX, u64::MAX);

@@ -15,7 +15,7 @@ mod table;
 mod tests;
 mod upkeep;
 mod vacuum;
-mod widen;
+pub(crate) mod widen;
 
 use std::collections::HashSet;
 use std::path::PathBuf;

@@ -148,7 +148,10 @@ pub(super) fn brought_to(
 }
 
 /// The columns of `schema` that a file has, in their order there, and `_rescued_data` behind them.
-fn laid_out(batch: &RecordBatch, schema: &TableSchema) -> Result<(TableSchema, RecordBatch)> {
+pub(crate) fn laid_out(
+    batch: &RecordBatch,
+    schema: &TableSchema,
+) -> Result<(TableSchema, RecordBatch)> {
     let mut columns = Vec::new();
     let mut places = Vec::new();
     for (column, name) in schema

@@ -1,5 +1,6 @@
 //! Readers that share no code with Tributary, agreeing with a driver that shares none either.
 
+use std::path::PathBuf;
 use std::process::Command;
 
 use tributary_demodata::{Generator, Kind};
@@ -16,11 +17,15 @@ const REQUIREMENTS: &[&str] = &[
     "pymongo==4.20.0",
 ];
 
+/// A Python that has the readers.
+pub(crate) fn python() -> PathBuf {
+    python_venv("readers", REQUIREMENTS).expect("a Python with the readers")
+}
+
 #[track_caller]
 pub(crate) fn compare(reader: &str, fixture: &Fixture, collection: &str, table: &str) {
-    let python = python_venv("readers", REQUIREMENTS).expect("a Python with the readers");
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/readers/compare.py");
-    let output = Command::new(python)
+    let output = Command::new(python())
         .args([
             script,
             reader,

@@ -18,13 +18,13 @@ use crate::readers::compare;
 use crate::support::{Fixture, Run, command, run_command, wait};
 
 /// A sync of the fixture's database into its lake.
-fn sync(fixture: &Fixture, arguments: &[&str]) -> Command {
+pub(crate) fn sync(fixture: &Fixture, arguments: &[&str]) -> Command {
     let (uri, lake, index) = (fixture.uri(), fixture.lake(), fixture.path("index"));
     let fixed = ["sync", &uri, &lake, "--index", &index, "--output", "json"];
     command(&[&fixed, arguments].concat())
 }
 
-fn catch_up(fixture: &Fixture) -> Run {
+pub(crate) fn catch_up(fixture: &Fixture) -> Run {
     run_command(sync(fixture, &["--once"])).ok()
 }
 
@@ -40,7 +40,7 @@ fn collection(fixture: &Fixture, name: &str) -> Collection<Document> {
 }
 
 /// Ends a sync as an operator does, and answers what it said.
-fn stop(child: Child) -> Run {
+pub(crate) fn stop(child: Child) -> Run {
     send_signal(&child, Signal::TERM).expect("a child");
     wait(child).ok()
 }
@@ -94,7 +94,12 @@ async fn operate(collection: &Collection<Document>, keys: i32, mixed: bool, rand
 }
 
 /// Works on several collections until it is told to stop, now and then in a transaction of both.
-async fn work(fixture: &Fixture, names: &[&str], seed: u64, stop: Arc<AtomicBool>) -> u64 {
+pub(crate) async fn work(
+    fixture: &Fixture,
+    names: &[&str],
+    seed: u64,
+    stop: Arc<AtomicBool>,
+) -> u64 {
     let mut random = StdRng::seed_from_u64(seed);
     let client = fixture.mongod.client().await.expect("a client");
     let database = client.database(&fixture.name);
