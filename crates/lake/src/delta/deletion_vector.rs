@@ -112,11 +112,19 @@ pub(crate) async fn read(
             .fold(table.path().clone(), |path, part| path.join(part));
         let start =
             u64::try_from(vector.offset.unwrap_or(1)).map_err(|_| damaged("negative offset"))?;
-        let bytes = table
-            .root()
-            .get_range(&path, start..start + size as u64 + 8)
-            .await
-            .map_err(|e| table.failed("cannot read a deletion vector", e))?;
+        let end = start + size as u64 + 8;
+        let bytes = match table.root().get_range(&path, start..end).await {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                // Not a failure of the store, which would be tried again.
+                let is_short = table.root().head(&path).await.is_ok_and(|f| f.size < end);
+                return Err(if is_short {
+                    damaged("it is too short")
+                } else {
+                    table.failed("cannot read a deletion vector", error)
+                });
+            }
+        };
         checked(&bytes, size).map_err(damaged)?.to_vec()
     };
     let bitmap = bitmap
