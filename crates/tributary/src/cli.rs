@@ -212,6 +212,10 @@ pub(crate) struct SyncArguments {
     /// How long changes are gathered before they are committed, such as 500ms, 1s or 2m
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = crate::sync::parse_duration)]
     pub(crate) commit_interval: std::time::Duration,
+    /// How old the position of a table without changes gets before it is committed by itself. Keep
+    /// it well below the time that the oplog reaches back
+    #[arg(long, value_name = "TIME", default_value = "10m", value_parser = crate::sync::parse_duration)]
+    pub(crate) heartbeat: std::time::Duration,
     /// How many partitions are read and written at once while loading [default: the number of
     /// cores]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
