@@ -18,3 +18,4 @@ mod sql;
 mod storage;
 mod support;
 mod sync;
+mod sync_faults;

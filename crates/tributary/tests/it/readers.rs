@@ -1,5 +1,6 @@
 //! Readers that share no code with Tributary, agreeing with a driver that shares none either.
 
+use std::path::PathBuf;
 use std::process::Command;
 
 use tributary_demodata::{Generator, Kind};
@@ -16,19 +17,23 @@ const REQUIREMENTS: &[&str] = &[
     "pymongo==4.20.0",
 ];
 
+/// A Python that has the readers.
+pub(crate) fn python() -> PathBuf {
+    python_venv("readers", REQUIREMENTS).expect("a Python with the readers")
+}
+
 #[track_caller]
 pub(crate) fn compare(reader: &str, fixture: &Fixture, collection: &str, table: &str) {
-    let python = python_venv("readers", REQUIREMENTS).expect("a Python with the readers");
+    let uri = fixture.mongod.uri();
+    compare_at(reader, uri, &fixture.name, collection, table);
+}
+
+/// Asserts that a reader finds the documents of a collection in a table.
+#[track_caller]
+pub(crate) fn compare_at(reader: &str, uri: &str, database: &str, collection: &str, table: &str) {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/readers/compare.py");
-    let output = Command::new(python)
-        .args([
-            script,
-            reader,
-            fixture.mongod.uri(),
-            &fixture.name,
-            collection,
-            table,
-        ])
+    let output = Command::new(python())
+        .args([script, reader, uri, database, collection, table])
         .output()
         .expect("python runs");
     let text = format!(
