@@ -3,7 +3,7 @@
 //! It is a cache, and built anew where it is missing, damaged, or of another table. Every change
 //! of it is one atomic batch together with the table's version that it is up to.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 use fjall::{Database, Keyspace, KeyspaceCreateOptions};
@@ -11,7 +11,7 @@ use tributary_convert::Key;
 use tributary_model::{Error, ErrorKind, Result};
 
 /// Changes when an index of another version of this code must not be read.
-const FORMAT: &str = "1";
+const FORMAT: &str = "2";
 /// Memory for blocks read.
 const CACHE_BYTES: u64 = 32 << 20;
 /// Memory for entries not yet in a sorted file.
@@ -56,6 +56,8 @@ pub(crate) struct KeyIndex {
 struct Files {
     numbers: HashMap<String, u32>,
     paths: HashMap<u32, String>,
+    /// Those whose rows are all in the index.
+    found: HashSet<u32>,
     next: u32,
 }
 
@@ -72,6 +74,7 @@ impl Files {
 const TABLE: &str = "table";
 const VERSION: &str = "version";
 const FILE: &str = "file/";
+const FOUND: &str = "found/";
 
 impl KeyIndex {
     /// Opens the index in `directory`, empty where there is none for this table.
@@ -143,11 +146,13 @@ impl KeyIndex {
             .facts
             .get(VERSION)?
             .and_then(|bytes| Some(u64::from_be_bytes(bytes.as_ref().try_into().ok()?)));
+        for entry in index.facts.prefix(FOUND) {
+            let (name, _) = entry.into_inner()?;
+            index.files.found.extend(number_of(&name, FOUND));
+        }
         for entry in index.facts.prefix(FILE) {
             let (name, path) = entry.into_inner()?;
-            let number = name
-                .get(FILE.len()..)
-                .and_then(|digits| std::str::from_utf8(digits).ok()?.parse().ok());
+            let number = number_of(&name, FILE);
             let path = String::from_utf8(path.to_vec()).ok();
             if let Some((number, path)) = number.zip(path) {
                 index.files.insert(number, path);
@@ -161,8 +166,15 @@ impl KeyIndex {
         self.version
     }
 
+    /// Whether all rows of a file are in it, and not only some, of which a process that ended had
+    /// put the places.
+    pub(crate) fn has_rows_of(&self, path: &str) -> bool {
+        self.file_number(path)
+            .is_some_and(|number| self.files.found.contains(&number))
+    }
+
     /// The number of a file that it knows.
-    pub(crate) fn file_number(&self, path: &str) -> Option<u32> {
+    fn file_number(&self, path: &str) -> Option<u32> {
         self.files.numbers.get(path).copied()
     }
 
@@ -201,6 +213,7 @@ impl KeyIndex {
             self.places.clear()?;
             for number in self.files.paths.keys() {
                 self.facts.remove(file_name(*number))?;
+                self.facts.remove(found_name(*number))?;
             }
             Ok(())
         };
@@ -218,17 +231,19 @@ impl KeyIndex {
         }
     }
 
-    /// Records that it is up to `version` of the table.
-    pub(crate) fn finish(&mut self, version: u64) -> Result<()> {
-        self.apply(version, &[], &[])
+    /// Records that it is up to `version` of the table, and has all rows of the files `found`.
+    pub(crate) fn finish(&mut self, version: u64, found: &[u32]) -> Result<()> {
+        self.apply(version, &[], &[], found)
     }
 
-    /// Puts and removes entries, after which it is up to `version` of the table.
+    /// Puts and removes entries, after which it is up to `version` of the table, and has all rows
+    /// of the files `found`.
     pub(crate) fn apply(
         &mut self,
         version: u64,
         put: &[(Key, Place)],
         remove: &[Key],
+        found: &[u32],
     ) -> Result<()> {
         let mut batch = self.database.batch();
         for (key, place) in put {
@@ -237,8 +252,12 @@ impl KeyIndex {
         for key in remove {
             batch.remove(&self.places, key.0);
         }
+        for number in found {
+            batch.insert(&self.facts, found_name(*number), "");
+        }
         batch.insert(&self.facts, VERSION, version.to_be_bytes());
         batch.commit().map_err(|error| failed(&error))?;
+        self.files.found.extend(found);
         self.version = Some(version);
         Ok(())
     }
@@ -283,6 +302,16 @@ fn file_name(number: u32) -> String {
     format!("{FILE}{number}")
 }
 
+fn found_name(number: u32) -> String {
+    format!("{FOUND}{number}")
+}
+
+/// The number at the end of a name.
+fn number_of(name: &[u8], prefix: &str) -> Option<u32> {
+    let digits = name.get(prefix.len()..)?;
+    std::str::from_utf8(digits).ok()?.parse().ok()
+}
+
 fn failed(error: &fjall::Error) -> Error {
     Error::new(ErrorKind::Storage, "the key index cannot be used")
         .because(error.to_string())
@@ -323,9 +352,9 @@ mod tests {
         assert_eq!(index.number_for("b").unwrap(), 1);
         assert_eq!(index.number_for("a").unwrap(), 0);
         let put: Vec<_> = (0..1000).map(|n| (key(n), place(n % 2, n))).collect();
-        index.apply(7, &put, &[]).unwrap();
+        index.apply(7, &put, &[], &[0, 1]).unwrap();
         index
-            .apply(8, &[(key(1), place(1, 5000))], &[key(2)])
+            .apply(8, &[(key(1), place(1, 5000))], &[key(2)], &[])
             .unwrap();
         drop(index);
         let index = KeyIndex::open(directory.path(), "t").unwrap();
@@ -347,6 +376,24 @@ mod tests {
     }
 
     #[test]
+    fn a_file_counts_as_found_only_when_all_its_rows_are() {
+        let directory = tempfile::TempDir::new().unwrap();
+        let mut index = KeyIndex::open(directory.path(), "t").unwrap();
+        let whole = index.number_for("whole").unwrap();
+        index.finish(1, &[whole]).unwrap();
+        let half = index.number_for("half").unwrap();
+        index.writer().put(&[(key(1), place(half, 0))]).unwrap();
+        drop(index);
+        let mut index = KeyIndex::open(directory.path(), "t").unwrap();
+        assert!(index.has_rows_of("whole"));
+        assert!(!index.has_rows_of("half"));
+        // What was put is not taken for a row of another file.
+        assert_ne!(index.number_for("other").unwrap(), half);
+        index.clear().unwrap();
+        assert!(!index.has_rows_of("whole"));
+    }
+
+    #[test]
     fn a_file_that_is_rewritten_keeps_its_number() {
         let directory = tempfile::TempDir::new().unwrap();
         let mut index = KeyIndex::open(directory.path(), "t").unwrap();
@@ -365,7 +412,7 @@ mod tests {
     fn an_index_of_another_table_is_emptied() {
         let directory = tempfile::TempDir::new().unwrap();
         let mut index = KeyIndex::open(directory.path(), "t").unwrap();
-        index.apply(1, &[(key(1), place(0, 1))], &[]).unwrap();
+        index.apply(1, &[(key(1), place(0, 1))], &[], &[]).unwrap();
         drop(index);
         let index = KeyIndex::open(directory.path(), "u").unwrap();
         assert_eq!(index.version(), None);
@@ -385,7 +432,7 @@ mod tests {
         let directory = tempfile::TempDir::new().unwrap();
         let mut index = KeyIndex::open(directory.path(), "t").unwrap();
         let put: Vec<_> = (0..1000).map(|n| (key(n), place(0, n))).collect();
-        index.apply(7, &put, &[]).unwrap();
+        index.apply(7, &put, &[], &[]).unwrap();
         drop(index);
         let files: Vec<_> = walk(directory.path());
         assert!(!files.is_empty());

@@ -32,6 +32,11 @@ impl Places {
         Ok(Self { index })
     }
 
+    /// Whether the index is at the table's version.
+    pub(super) fn are_of(&self, live: &LiveTable) -> bool {
+        self.index.version() == Some(live.version)
+    }
+
     /// Brings the index up to the table's version.
     pub(super) async fn find_missing(&mut self, live: &mut LiveTable) -> Result<()> {
         let files = match self.stale(live).await? {
@@ -56,7 +61,7 @@ impl Places {
         let mut stale: Vec<String> = live
             .files
             .keys()
-            .filter(|path| self.index.file_number(path).is_none())
+            .filter(|path| !self.index.has_rows_of(path))
             .cloned()
             .collect();
         for version in version + 1..=live.version {
@@ -78,6 +83,7 @@ impl Places {
         if files.len() > 1 {
             tracing::info!(table = %live.place, files = files.len(), "building the key index");
         }
+        let mut found = Vec::with_capacity(files.len());
         for path in files {
             let deleted = live.deleted(path).await?.cloned().unwrap_or_default();
             let Some(file) = live.files.get(path) else {
@@ -100,8 +106,9 @@ impl Places {
                 index.put(&found)
             })
             .await??;
+            found.push(number);
         }
-        self.index.finish(live.version)
+        self.index.finish(live.version, &found)
     }
 
     /// The place of each key's row, where it has one.
@@ -139,7 +146,8 @@ impl Places {
             .iter()
             .map(|(key, row)| (*key, Place { file, row: *row }))
             .collect();
-        self.index.apply(live.version, &put, gone)
+        self.index
+            .apply(live.version, &put, gone, path.map(|_| file).as_slice())
     }
 
     /// Records that the rows of one file are in the same places of another now.

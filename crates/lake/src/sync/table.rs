@@ -67,6 +67,11 @@ impl FollowedTable {
 
     async fn write(&mut self, reduced: Reduced, batch: &ChangeBatch) -> Result<Applied> {
         let (position, is_heartbeat) = (&batch.position, batch.changes.is_empty());
+        // A try before this one may have failed between taking over others' versions and finding
+        // their rows, or before its own were recorded.
+        if !self.places.are_of(&self.live) {
+            self.find_rows().await?;
+        }
         let Reduced { keys, documents } = reduced;
         let upserted = documents.len() as u64;
         let (keys_of_rows, documents): (Vec<usize>, Vec<_>) = documents.into_iter().unzip();
