@@ -181,12 +181,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_example_of_the_protocol_is_read() {
+    async fn a_vector_in_the_log_itself_is_read() {
         let directory = tempfile::TempDir::new().unwrap();
         let inline = vector(
             StorageType::Inline,
-            "wi5b=000010000siXQKl0rr91000f55c8Xg0@@D72lkbi5=-{L",
-            40,
+            "^Bg9^0rr910000000000iXQKl0rr91000f55c8Xg0@@D72lkbi5=-{L",
+            44,
             6,
         );
         let rows = read(&place(&directory), &inline).await.unwrap();
