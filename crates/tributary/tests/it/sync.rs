@@ -109,6 +109,7 @@ async fn work(fixture: &Fixture, names: &[&str], seed: u64, stop: Arc<AtomicBool
         if random.random_ratio(1, 25) {
             let mut session = client.start_session().await.expect("a session");
             session.start_transaction().await.expect("a transaction");
+            let mut conflict = false;
             for name in names {
                 let key = random.random_range(0..300);
                 let result = database
@@ -120,9 +121,14 @@ async fn work(fixture: &Fixture, names: &[&str], seed: u64, stop: Arc<AtomicBool
                     .upsert(true)
                     .session(&mut session)
                     .await;
-                result.expect("a write in a transaction");
+                if let Err(error) = result {
+                    // The other worker has changed the same document.
+                    assert!(error.contains_label("TransientTransactionError"), "{error}");
+                    conflict = true;
+                    break;
+                }
             }
-            if random.random_ratio(4, 5) {
+            if !conflict && random.random_ratio(4, 5) {
                 session.commit_transaction().await.expect("a commit");
             } else {
                 session.abort_transaction().await.expect("an abort");
