@@ -195,12 +195,18 @@ async fn read_on(
         let from = position.clone();
         let read = source.follow(&from, inner);
         let forward = async {
+            // The first batch may say no more than that the stream has been opened.
+            let mut opened = false;
             while let Some(batch) = batches.recv().await {
                 let reached = batch.position.clone();
+                let is_progress = opened || !batch.events.is_empty();
                 if out.send(batch).await.is_err() {
                     break;
                 }
-                backoff.reset();
+                if is_progress {
+                    backoff.reset();
+                }
+                opened = true;
                 position = reached;
             }
             // Closed, so that the source sees that nobody listens.
@@ -264,7 +270,7 @@ impl Router<'_> {
                 // The reader sees it, and ends.
                 events = None;
             }
-            let due = self.begin_due();
+            let due = self.begin_due(stop);
             if self.ending.is_some() && self.flows.values().all(Flow::is_idle) {
                 return self.ending.take().unwrap_or(Followed::Done);
             }
@@ -365,7 +371,7 @@ impl Router<'_> {
     }
 
     /// Begins to apply what is due, and says when the next is.
-    fn begin_due(&mut self) -> Option<Instant> {
+    fn begin_due(&mut self, stop: &CancellationToken) -> Option<Instant> {
         let mut next = None;
         let full = self.held_bytes() >= self.options.memory_bytes;
         for flow in self.flows.values_mut() {
@@ -401,6 +407,7 @@ impl Router<'_> {
                     flow.applying as u64,
                     self.outcomes.clone(),
                     Arc::clone(self.observer),
+                    self.options.until.is_none().then(|| stop.clone()),
                 );
                 tokio::spawn(apply);
             }
@@ -451,7 +458,8 @@ async fn sleep_until(due: Option<Instant>) {
     }
 }
 
-/// Applies one batch, through as many transient failures as it takes.
+/// Applies one batch, through as many transient failures as it takes: without end until
+/// `patient_until`, where that is given.
 async fn apply(
     namespace: Arc<Namespace>,
     mut table: Box<dyn ChangeTable>,
@@ -459,6 +467,7 @@ async fn apply(
     bytes: u64,
     outcomes: mpsc::UnboundedSender<Outcome>,
     observer: Arc<dyn Observer>,
+    patient_until: Option<CancellationToken>,
 ) {
     let begun = SystemTime::now();
     let mut backoff = Backoff::default();
@@ -467,16 +476,26 @@ async fn apply(
             Ok(applied) => break Ok(applied),
             Err(error) => error,
         };
-        let wait = error
-            .kind()
-            .is_transient()
-            .then(|| backoff.next_wait())
-            .flatten();
-        let Some(wait) = wait else {
+        if !error.kind().is_transient() {
             break Err(error);
+        }
+        let patient = patient_until.as_ref().filter(|stop| !stop.is_cancelled());
+        let wait = match (backoff.next_wait(), patient) {
+            (Some(wait), _) => wait,
+            (None, Some(_)) => Backoff::LONGEST,
+            (None, None) => break Err(error),
         };
         observer.retrying(&namespace, &error, wait);
-        tokio::time::sleep(wait).await;
+        let stopped = async {
+            match patient {
+                Some(stop) => stop.cancelled().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            () = stopped => {}
+        }
     };
     let changed = batch.changes.last().map_or(0, |event| event.wall_time);
     let changed = Duration::from_millis(u64::try_from(changed).unwrap_or(0));

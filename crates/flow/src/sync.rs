@@ -10,6 +10,7 @@ use crate::changes::{Applied, ChangeSink, ChangeSource};
 use crate::follow::{Flow, FollowOptions, Followed, follow};
 use crate::load::{LoadOptions, load_collections};
 use crate::observe::Observer;
+use crate::retry::Backoff;
 use crate::snapshot::{CollectionInfo, CollectionKind, LoadSink, LoadSummary, SnapshotSource};
 
 /// What became of one collection.
@@ -71,11 +72,12 @@ pub async fn sync(sync: Sync<'_>, stop: CancellationToken) -> Result<SyncReport>
     // The collections whose tables do not show what is there any more.
     let mut replaced = HashSet::new();
     loop {
-        let listed = sync.changes.now().await?;
+        let Some((listed, missing)) = sync.look(&mut run, &replaced, &stop).await? else {
+            break;
+        };
         if sync.once {
             options.until.get_or_insert(listed.cluster_time);
         }
-        let missing = sync.open(&mut run, &replaced).await?;
         let (again, fresh): (Vec<_>, Vec<_>) = missing
             .into_iter()
             .partition(|collection| replaced.contains(&collection.namespace));
@@ -151,6 +153,49 @@ struct Run {
 }
 
 impl Sync<'_> {
+    /// Where the source is, and which of its collections have no table; none when it was stopped.
+    ///
+    /// A source that is away is waited for where something is followed already.
+    async fn look(
+        &self,
+        run: &mut Run,
+        replaced: &HashSet<Namespace>,
+        stop: &CancellationToken,
+    ) -> Result<Option<(Position, Vec<CollectionInfo>)>> {
+        let mut backoff = Backoff::default();
+        loop {
+            let looked = async {
+                let listed = self.changes.now().await?;
+                Ok((listed, self.open(run, replaced).await?))
+            };
+            let error: Error = match looked.await {
+                Ok(found) => return Ok(Some(found)),
+                Err(error) => error,
+            };
+            let may_wait = error.kind().is_transient() && !run.flows.is_empty();
+            let wait = match backoff.next_wait() {
+                Some(wait) if may_wait => wait,
+                None if may_wait && !self.once => Backoff::LONGEST,
+                _ => return Err(error),
+            };
+            self.observer.source_retrying(&error, wait);
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                () = stop.cancelled() => return Ok(None),
+            }
+        }
+    }
+
+    /// The collections there are; none is an error only where nothing is followed.
+    async fn collections(&self, run: &Run) -> Result<Vec<CollectionInfo>> {
+        match self.snapshots.collections().await {
+            Err(error) if error.kind() == ErrorKind::NotFound && !run.flows.is_empty() => {
+                Ok(Vec::new())
+            }
+            listed => listed,
+        }
+    }
+
     /// Opens the tables of the collections that have one, and answers the others.
     async fn open(
         &self,
@@ -158,7 +203,7 @@ impl Sync<'_> {
         replaced: &HashSet<Namespace>,
     ) -> Result<Vec<CollectionInfo>> {
         let mut missing = Vec::new();
-        let listed = self.snapshots.collections().await?;
+        let listed = self.collections(run).await?;
         self.open_orphans(&listed, run).await?;
         for collection in listed {
             let namespace = &collection.namespace;

@@ -1,7 +1,7 @@
 //! Real servers and faults for tests.
 //!
-//! A test asks for what it needs: [`Mongod`], [`ReplicaSet`], [`S3Server`], [`AzuriteServer`], or a [`FaultProxy`] in
-//! front of any of them. Servers listen on 127.0.0.1 only, are installed into a cache on first use, and end with the
+//! A test asks for what it needs: [`Mongod`], [`ReplicaSet`], [`S3Server`], [`AzuriteServer`], or a [`FaultProxy`] or
+//! [`HttpProxy`] in front of any of them. Servers listen on 127.0.0.1 only, are installed into a cache on first use, and end with the
 //! value that represents them, with the process that started them, or with `testkit run`, whichever comes first.
 //!
 //! A test that only needs *a* server calls `shared()`, and gives its databases, buckets and containers a
@@ -16,6 +16,7 @@ mod azurite;
 mod cache;
 mod error;
 mod http;
+mod http_proxy;
 mod mongod;
 mod process;
 mod proxy;
@@ -26,6 +27,7 @@ mod service;
 
 pub use azurite::AzuriteServer;
 pub use error::{Result, TestkitError};
+pub use http_proxy::{Fault, HttpProxy, Request};
 pub use mongod::{Mongod, MongodBuilder, SharedMongod, Tls};
 pub use process::{send_signal, spawn, unique_name};
 pub use proxy::{FaultProxy, Mode};

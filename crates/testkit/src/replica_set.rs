@@ -7,7 +7,7 @@ use mongodb::Client;
 
 use crate::{
     error::{Result, TestkitError},
-    mongod::{Member, Mongod, REPLICA_SET, State, connect, executable},
+    mongod::{Member, Mongod, MongodBuilder, REPLICA_SET, State, connect, executable},
     process::with_free_port,
 };
 
@@ -24,11 +24,19 @@ impl ReplicaSet {
     /// Starts `count` members and waits until one is primary and the others are secondaries.
     ///
     /// # Errors
-    /// As [`MongodBuilder::start`](crate::MongodBuilder::start).
+    /// As [`MongodBuilder::start`].
     pub async fn start(count: usize) -> Result<Self> {
+        Self::start_with(count, Mongod::builder()).await
+    }
+
+    /// The same with other options for every member; not authentication and TLS.
+    ///
+    /// # Errors
+    /// As [`MongodBuilder::start`].
+    pub async fn start_with(count: usize, builder: MongodBuilder) -> Result<Self> {
         let executable = &executable().await?;
         // The least that mongod accepts: several of them share one machine.
-        let builder = &Mongod::builder().cache_gib(0.25);
+        let builder = &builder.cache_gib(0.25);
         let mut members = Vec::new();
         for _ in 0..count {
             let member = with_free_port(|port| Member::start(executable, builder, port)).await?;
@@ -71,6 +79,15 @@ impl ReplicaSet {
     /// The driver refuses [`ReplicaSet::uri`].
     pub async fn client(&self) -> Result<Client> {
         connect(&self.uri()).await
+    }
+
+    /// Connection string of one member alone.
+    ///
+    /// # Errors
+    /// There is no such member.
+    pub fn uri_of(&self, member: usize) -> Result<String> {
+        let address = self.member(member)?.address();
+        Ok(format!("mongodb://{address}/?directConnection=true"))
     }
 
     /// Process id of a member, unless it has been killed.

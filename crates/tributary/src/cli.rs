@@ -243,6 +243,10 @@ pub(crate) struct SyncArguments {
     /// or earlier versions, such as 12h or 7d
     #[arg(long, value_name = "TIME", default_value = "7d", value_parser = crate::sync::parse_retention)]
     pub(crate) retention: std::time::Duration,
+    /// How old the position of a table without changes gets before it is committed by itself. Keep
+    /// it well below the time that the oplog reaches back
+    #[arg(long, value_name = "TIME", default_value = "10m", value_parser = crate::sync::parse_duration)]
+    pub(crate) heartbeat: std::time::Duration,
     /// How many partitions are read and written at once while loading [default: the number of
     /// cores]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]

@@ -75,7 +75,7 @@ fn execute(command: Command) -> Result<u8> {
         .map_err(|error| {
             Error::new(ErrorKind::Internal, "cannot start the runtime").because(error)
         })?;
-    runtime.block_on(async {
+    let result = runtime.block_on(async {
         let stop = stop_on_signal();
         match command {
             Command::Copy(arguments) => copy::run(*arguments, stop).await,
@@ -87,7 +87,11 @@ fn execute(command: Command) -> Result<u8> {
             // Handled above: they need no runtime.
             Command::Completions { .. } | Command::Man { .. } => Ok(DONE),
         }
-    })
+    });
+    // What the driver still does in the background, such as closing cursors, ends with the process:
+    // it panics where its other tasks are dropped before.
+    std::mem::forget(runtime);
+    result
 }
 
 /// A token that the first Ctrl-C or SIGTERM cancels. The second one ends the process at once.

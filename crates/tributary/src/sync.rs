@@ -66,6 +66,7 @@ pub(crate) async fn run(arguments: SyncArguments, stop: CancellationToken) -> Re
             },
             follow: FollowOptions {
                 commit_interval: arguments.commit_interval,
+                heartbeat: arguments.heartbeat,
                 ..FollowOptions::default()
             },
             once: arguments.once,

@@ -7,6 +7,7 @@
 use std::io;
 
 use deltalake::kernel::{DeletionVectorDescriptor, StorageType};
+use object_store::ObjectStoreExt;
 use roaring::{RoaringBitmap, RoaringTreemap};
 use tributary_model::{Error, ErrorKind, Result};
 use url::Url;
@@ -111,10 +112,21 @@ pub(crate) async fn read(
     let offset = u32::try_from(descriptor.offset.unwrap_or(1))
         .map_err(|_| malformed("its offset in the log is negative"))?;
     let start = u64::from(offset);
-    let bytes = file
-        .read_range(start..start + u64::from(size) + 8)
-        .await
-        .map_err(|error| error.on("table", table))?;
+    let range = start..start + u64::from(size) + 8;
+    let bytes = match file.read_range(range.clone()).await {
+        Ok(bytes) => bytes,
+        Err(error) => {
+            // Not a failure of the store, which would be tried again.
+            let stored = table.root().head(file.path()).await;
+            let is_short = stored.is_ok_and(|stored| stored.size < range.end);
+            let error = if is_short {
+                damaged("its file is too short").on("file", &file)
+            } else {
+                error
+            };
+            return Err(error.on("table", table));
+        }
+    };
     framed(&bytes, size)
         .and_then(|data| parse(data, descriptor))
         .map_err(|error| error.on("file", &file).on("offset", offset))

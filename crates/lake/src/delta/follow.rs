@@ -80,8 +80,8 @@ impl Mark {
 pub(crate) struct LiveFile {
     /// The action that put it there.
     pub(crate) add: Add,
-    /// Rows in it, deleted ones included.
-    pub(crate) rows: u64,
+    /// Rows in it, deleted ones included; none where its writer has not told.
+    pub(crate) rows: Option<u64>,
     /// The rows that are deleted; none where its deletion vector has not been read yet.
     deleted: Option<RoaringTreemap>,
 }
@@ -92,8 +92,7 @@ impl LiveFile {
             .stats
             .as_deref()
             .and_then(|stats| serde_json::from_str::<Value>(stats).ok())
-            .and_then(|stats| stats["numRecords"].as_u64())
-            .unwrap_or(0);
+            .and_then(|stats| stats["numRecords"].as_u64());
         let deleted = add.deletion_vector.is_none().then(RoaringTreemap::new);
         Self { add, rows, deleted }
     }
@@ -264,7 +263,7 @@ impl LiveTable {
             let mut deleted = deleted_rows(&self.place, file).await?.clone();
             deleted |= rows;
             removes.push(file.remove_action(data_change));
-            if deleted.len() >= file.rows {
+            if file.rows.is_some_and(|rows| deleted.len() >= rows) {
                 gone.push(path.clone());
                 continue;
             }
@@ -394,6 +393,10 @@ impl LiveTable {
             if ours {
                 self.mark = wanted.clone();
                 self.definition.committed();
+                // A commit that widens columns is what brings the table to their schema.
+                if let Some(schema) = self.definition.schema() {
+                    self.schema = schema;
+                }
             }
         }
         if redefined {

@@ -53,7 +53,7 @@ struct Candidate<'a> {
 impl<'a> Candidate<'a> {
     /// None where a file cannot be joined with others.
     fn of(path: &'a str, file: &LiveFile, options: &UpkeepOptions) -> Option<Self> {
-        let (rows, dead) = (file.rows, file.deleted_rows());
+        let (rows, dead) = (file.rows?, file.deleted_rows());
         if rows == 0 || dead > rows || !file.add.partition_values.is_empty() {
             return None;
         }
@@ -153,11 +153,13 @@ impl Victim {
         let Some(deleted) = live.deleted(&path).await?.cloned() else {
             return Ok(None);
         };
-        Ok(live.files.get(&path).map(|file| Self {
-            size: file.add.size.unsigned_abs(),
-            rows: file.rows,
-            deleted,
+        let known = live.files.get(&path);
+        let known = known.and_then(|file| Some((file.add.size.unsigned_abs(), file.rows?)));
+        Ok(known.map(|(size, rows)| Self {
             path,
+            size,
+            rows,
+            deleted,
         }))
     }
 }

@@ -80,7 +80,8 @@ impl FollowedTable {
 
     /// Applies a batch, without upkeep.
     pub(super) async fn apply_only(&mut self, batch: &ChangeBatch) -> Result<Applied> {
-        // An earlier commit's places may not have reached the index.
+        // A try before this one may have failed between taking over others' versions and finding
+        // their rows, or before its own were recorded.
         if self.places.version() != Some(self.live.version) {
             self.find_rows().await?;
         }
@@ -96,13 +97,17 @@ impl FollowedTable {
         let (keys_of_rows, documents): (Vec<usize>, Vec<_>) = documents.into_iter().unzip();
         let schema = self.live.schema.clone();
         let decoded = blocking(move || decode(&schema, &documents)).await??;
-        self.evolve(&decoded.known).await?;
-        let rescued = decoded.rescued;
+        let Decoded {
+            batches,
+            known,
+            rescued,
+        } = decoded;
+        self.evolve(&known).await?;
         let file = match upserted {
             0 => None,
             _ => {
-                let (place, known) = (self.live.place.clone(), decoded.known.clone());
-                Some(blocking(move || write_file(&place, &known, decoded.batches)).await??)
+                let (place, known) = (self.live.place.clone(), known.clone());
+                Some(blocking(move || write_file(&place, &known, batches)).await??)
             }
         };
         loop {
@@ -131,9 +136,18 @@ impl FollowedTable {
                 Outcome::Overtaken(files) => {
                     self.places.find(&mut self.live, &files).await?;
                     if self.live.position().reaches(position) {
-                        break;
+                        // It had arrived, perhaps with the file of an earlier try: the places of
+                        // its rows have just been found.
+                        return Ok(Applied {
+                            upserted,
+                            deleted: keys.len() as u64 - upserted,
+                            rescued,
+                            bytes: file.map_or(0, |file| file.size),
+                        });
                     }
-                    self.live.definition.set_schema(&self.live.schema);
+                    // Another writer may have put back the schema of before.
+                    self.evolve(&known).await?;
+                    self.live.definition.set_schema(&known);
                 }
             }
         }

@@ -184,7 +184,9 @@ impl World {
     async fn check(&mut self) {
         let live: u64 = {
             let files = self.table().live.files.values();
-            files.map(|file| file.rows - file.deleted_rows()).sum()
+            files
+                .map(|file| file.rows.unwrap() - file.deleted_rows())
+                .sum()
         };
         assert_eq!(live, self.model.len() as u64);
 

@@ -61,9 +61,6 @@ impl Member {
             "--nounixsocket",
             "--replSet",
             REPLICA_SET,
-            // Tests write little; the default is a share of the whole disk.
-            "--oplogSize",
-            "512",
             "--setParameter",
             "diagnosticDataCollectionEnabled=false",
             // The least it accepts: deriving keys in an unoptimised client is slow.
@@ -73,6 +70,10 @@ impl Member {
         .map(str::to_owned)
         .into();
         arguments.extend(["--port".to_owned(), port.to_string()]);
+        if !builder.arguments.iter().any(|a| a == "--oplogSize") {
+            // Tests write little; the default is a share of the whole disk.
+            arguments.extend(["--oplogSize", "512"].map(str::to_owned));
+        }
         arguments.extend([
             "--wiredTigerCacheSizeGB".to_owned(),
             builder.cache_gib.to_string(),

@@ -18,4 +18,5 @@ mod sql;
 mod storage;
 mod support;
 mod sync;
+mod sync_faults;
 mod verify;

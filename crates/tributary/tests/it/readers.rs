@@ -24,16 +24,16 @@ pub(crate) fn python() -> PathBuf {
 
 #[track_caller]
 pub(crate) fn compare(reader: &str, fixture: &Fixture, collection: &str, table: &str) {
+    let uri = fixture.mongod.uri();
+    compare_at(reader, uri, &fixture.name, collection, table);
+}
+
+/// Asserts that a reader finds the documents of a collection in a table.
+#[track_caller]
+pub(crate) fn compare_at(reader: &str, uri: &str, database: &str, collection: &str, table: &str) {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/readers/compare.py");
     let output = Command::new(python())
-        .args([
-            script,
-            reader,
-            fixture.mongod.uri(),
-            &fixture.name,
-            collection,
-            table,
-        ])
+        .args([script, reader, uri, database, collection, table])
         .output()
         .expect("python runs");
     let text = format!(

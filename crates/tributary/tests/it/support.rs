@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use tributary_testkit::{Mongod, SharedMongod, unique_name};
 
 /// No command of these tests may take longer: a hang is a failure.
-const LIMIT: Duration = Duration::from_secs(150);
+pub(crate) const LIMIT: Duration = Duration::from_secs(150);
 
 /// What a command printed, and how it ended.
 #[derive(Debug)]
