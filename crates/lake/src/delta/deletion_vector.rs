@@ -121,6 +121,8 @@ pub(crate) async fn read(
             let is_short = stored.is_ok_and(|stored| stored.size < range.end);
             let error = if is_short {
                 damaged("its file is too short").on("file", &file)
+            } else if error.kind() == ErrorKind::NotFound {
+                missing().on("file", &file)
             } else {
                 error
             };
@@ -252,6 +254,14 @@ fn parse_native(mut bytes: &[u8]) -> io::Result<RoaringTreemap> {
         bytes = rest;
     }
     Ok(RoaringTreemap::from_bitmaps(parts))
+}
+
+fn missing() -> Error {
+    Error::new(
+        ErrorKind::NotFound,
+        "a deletion vector cannot be read: its file is missing",
+    )
+    .remedy("restore the file, or load the collection anew with --overwrite")
 }
 
 fn damaged(what: &str) -> Error {

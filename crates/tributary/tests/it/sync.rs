@@ -257,9 +257,7 @@ async fn a_sync_that_is_killed_at_any_moment_loses_and_doubles_nothing() {
             tokio::spawn(async move { work(&fixture, &names, seed, done).await })
         })
         .collect();
-    let seed = rand::rng().random();
-    println!("seed {seed}");
-    let mut random = StdRng::seed_from_u64(seed);
+    let mut random = StdRng::from_rng(&mut rand::rng());
     let arguments = ["--history", "--commit-interval", "20ms"];
     for _ in 0..KILLS {
         let mut child = sync(&fixture, &arguments).spawn().unwrap();
