@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tributary_model::{ClusterTime, Error, ErrorKind, Namespace, Position, Result};
 
 use crate::changes::{
-    Applied, ChangeBatch, ChangeSource, ChangeTable, Event, EventBatch, EventKind,
+    Applied, ChangeBatch, ChangeSource, ChangeTable, Event, EventBatch, EventKind, HistoryWindow,
 };
 use crate::observe::{AppliedBatch, Observer};
 use crate::retry::Backoff;
@@ -20,6 +20,11 @@ use crate::retry::Backoff;
 const WAITING_BATCHES: usize = 2;
 /// What an event takes in memory beside its documents.
 const EVENT_BYTES: usize = 300;
+
+/// How often it is looked how far back the source remembers.
+const WATCH_EVERY: Duration = Duration::from_secs(60);
+/// A table that is no further behind is not warned of.
+const NOT_YET_LATE: Duration = Duration::from_secs(60);
 
 /// How changes are followed.
 #[derive(Debug, Clone)]
@@ -157,6 +162,8 @@ pub(crate) async fn follow(
         Arc::clone(observer),
         options.until.is_none(),
     ));
+    let (told, windows) = mpsc::channel(1);
+    let watch = tokio::spawn(watch_history(Arc::clone(source), told));
     let (outcomes, applied) = mpsc::unbounded_channel();
     let mut router = Router {
         flows,
@@ -168,7 +175,8 @@ pub(crate) async fn follow(
         outcomes,
         ending: None,
     };
-    let ended = router.run(events, applied, stop).await;
+    let ended = router.run(events, applied, windows, stop).await;
+    watch.abort();
     let read = reader.await.map_err(|panic| {
         Error::new(
             ErrorKind::Internal,
@@ -259,6 +267,7 @@ impl Router<'_> {
         &mut self,
         events: mpsc::Receiver<EventBatch>,
         mut applied: mpsc::UnboundedReceiver<Outcome>,
+        mut windows: mpsc::Receiver<HistoryWindow>,
         stop: &CancellationToken,
     ) -> Followed {
         let mut events = Some(events);
@@ -287,6 +296,7 @@ impl Router<'_> {
                     self.ending = Some(Followed::Done);
                 }
                 Some(outcome) = applied.recv() => self.finish(outcome),
+                Some(window) = windows.recv() => self.compare_with(window),
                 batch = next => match batch {
                     Some(batch) => self.route(batch),
                     // The reader has failed: what it had read is committed.
@@ -294,6 +304,25 @@ impl Router<'_> {
                 },
                 () = sleep_until(due) => {}
             }
+        }
+    }
+
+    /// Warns while there is time: when a table is further behind than half of what the source
+    /// remembers.
+    fn compare_with(&self, window: HistoryWindow) {
+        let seconds = |later: ClusterTime, earlier: ClusterTime| {
+            Duration::from_secs(later.seconds().saturating_sub(earlier.seconds()).into())
+        };
+        let remembered = seconds(window.newest, window.oldest);
+        let flows = self.flows.values().filter(|flow| flow.failure.is_none());
+        let Some(last) = flows.min_by_key(|flow| flow.position.cluster_time) else {
+            return;
+        };
+        let behind = seconds(window.newest, last.position.cluster_time);
+        // A source that has just been set up remembers little, and has forgotten nothing.
+        if behind > remembered / 2 && behind > self.options.heartbeat + NOT_YET_LATE {
+            self.observer
+                .falling_behind(&last.namespace, behind, remembered);
         }
     }
 
@@ -435,6 +464,19 @@ impl Router<'_> {
                 self.observer.failed(&outcome.namespace, &error);
                 flow.fail(error);
             }
+        }
+    }
+}
+
+/// Asks now and then how far back the source remembers.
+async fn watch_history(source: Arc<dyn ChangeSource>, told: mpsc::Sender<HistoryWindow>) {
+    loop {
+        tokio::time::sleep(WATCH_EVERY).await;
+        // A source that does not answer is noticed by its reader.
+        if let Ok(Some(window)) = source.window().await
+            && told.send(window).await.is_err()
+        {
+            return;
         }
     }
 }

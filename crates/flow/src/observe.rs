@@ -39,6 +39,15 @@ pub trait Observer: Send + Sync {
     /// The stream has been read up to this moment, whether anything happened in it or not.
     fn reached(&self, _position: &Position) {}
 
+    /// A table is so far behind that the source, which remembers so much, may forget what comes next.
+    fn falling_behind(
+        &self,
+        _namespace: &Namespace,
+        _behind: std::time::Duration,
+        _remembered: std::time::Duration,
+    ) {
+    }
+
     /// Reading the changes failed for now; the next try comes after `wait`.
     fn source_retrying(&self, _error: &Error, _wait: std::time::Duration) {}
 

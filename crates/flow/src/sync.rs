@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 use tributary_model::{Error, ErrorKind, Namespace, Position, Result};
 
-use crate::changes::{Applied, ChangeSink, ChangeSource};
+use crate::changes::{Applied, ChangeSink, ChangeSource, HistoryWindow};
 use crate::follow::{Flow, FollowOptions, Followed, follow};
 use crate::load::{LoadOptions, load_collections};
 use crate::observe::Observer;
@@ -204,6 +204,8 @@ impl Sync<'_> {
     ) -> Result<Vec<CollectionInfo>> {
         let mut missing = Vec::new();
         let listed = self.collections(run).await?;
+        // Who may not know it finds out when the stream is opened.
+        let window = self.changes.window().await.unwrap_or(None);
         self.open_orphans(&listed, run).await?;
         for collection in listed {
             let namespace = &collection.namespace;
@@ -218,6 +220,19 @@ impl Sync<'_> {
                 continue;
             }
             match self.sink.open(namespace).await {
+                Ok(Some(table)) if is_forgotten(&table.position(), window) => {
+                    let error = Error::new(
+                        ErrorKind::HistoryLost,
+                        "the server does not remember the changes that the table lacks",
+                    )
+                    .on("table", table.place());
+                    let remedy = format!(
+                        "load it anew, with --collection '{}' --overwrite, and make the oplog larger \
+                         (`replSetResizeOplog`); the other collections go on",
+                        namespace.collection
+                    );
+                    self.fail(namespace, error.remedy(remedy), run);
+                }
                 Ok(Some(table)) => {
                     let flow = Flow::new(namespace.clone(), table);
                     run.flows.insert(namespace.clone(), flow);
@@ -297,6 +312,11 @@ impl Sync<'_> {
         self.observer.failed(namespace, &error);
         run.failed.insert(namespace.clone(), error);
     }
+}
+
+/// Whether what comes behind a position is not remembered any more.
+fn is_forgotten(position: &Position, window: Option<HistoryWindow>) -> bool {
+    window.is_some_and(|window| position.cluster_time < window.oldest)
 }
 
 fn vanished() -> Error {

@@ -301,6 +301,15 @@ impl Observer for TextProgress {
         self.tell(&format!("{namespace}: {what}"));
     }
 
+    fn falling_behind(&self, namespace: &Namespace, behind: Duration, remembered: Duration) {
+        self.tell(&format!(
+            "warning: {namespace}: {:.1} h behind, and the server's oplog reaches back {:.1} h: make the oplog larger \
+             (`replSetResizeOplog`), or what comes next is forgotten",
+            behind.as_secs_f64() / 3600.0,
+            remembered.as_secs_f64() / 3600.0
+        ));
+    }
+
     fn source_retrying(&self, error: &Error, wait: Duration) {
         self.tell(&format!(
             "{error}; trying again in {:.1} s",
@@ -406,6 +415,13 @@ impl Observer for JsonProgress {
 
     fn happened(&self, namespace: &Namespace, what: &str) {
         emit(&json!({ "event": "happened", "namespace": namespace.to_string(), "what": what }));
+    }
+
+    fn falling_behind(&self, namespace: &Namespace, behind: Duration, remembered: Duration) {
+        emit(&json!({
+            "event": "fallingBehind", "namespace": namespace.to_string(),
+            "behindSeconds": behind.as_secs(), "rememberedSeconds": remembered.as_secs(),
+        }));
     }
 
     fn source_retrying(&self, error: &Error, wait: Duration) {

@@ -643,12 +643,20 @@ async fn a_position_that_the_oplog_has_lost_is_told_and_overwritten() {
     let mongod = forgetful().await;
     let place = Place::new(&mongod.uri(), "forgot").await;
     fill(&place, "c", 0..50).await;
+    fill(&place, "other", 0..10).await;
     place.once().ok();
     fill(&place, "c", 50..60).await;
     forget(&mongod, async |_| {}).await;
-    for _ in 0..2 {
-        place.once().fails(1, &["oplog", "--overwrite"]);
+    let again = ["--once", "--overwrite", "--collection", "other"];
+    run_command(place.sync_through(None, &again)).ok();
+    for round in 0..2 {
+        // It stops its table alone.
+        fill(&place, "other", 10 + 10 * round..20 + 10 * round).await;
+        place
+            .once()
+            .fails(1, &["oplog", "--overwrite", "--collection 'c'"]);
         assert_eq!(place.count("c", "true"), Some(50));
+        place.assert_same("other");
     }
     run_command(place.sync_through(None, &["--once", "--overwrite"])).ok();
     place.assert_same("c");
