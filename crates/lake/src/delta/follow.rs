@@ -226,14 +226,6 @@ impl LiveTable {
         &self.mark.position
     }
 
-    /// Whether the row is there: its file is part of the table, and it is not deleted.
-    pub(crate) async fn is_live(&mut self, path: &str, row: u32) -> Result<bool> {
-        match self.files.get_mut(path) {
-            Some(file) => Ok(!deleted_rows(&self.place, file).await?.contains(row.into())),
-            None => Ok(false),
-        }
-    }
-
     /// The rows of a file that are deleted.
     pub(crate) async fn deleted(&mut self, path: &str) -> Result<Option<&RoaringTreemap>> {
         match self.files.get_mut(path) {

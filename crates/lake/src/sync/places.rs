@@ -3,6 +3,7 @@
 //! The index is a cache of what the table says: it is filled from the files that it does not know
 //! yet, and a place in it counts only if the table has a row there that is not deleted.
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -12,7 +13,7 @@ use tributary_convert::key::{Key, keys_of_column};
 use tributary_model::schema::{Column, RESCUED_COLUMN};
 use tributary_model::{Error, ErrorKind, Result, TableSchema};
 
-use super::table::{RowPlace, blocking};
+use super::table::blocking;
 use crate::delta::follow::LiveTable;
 use crate::delta::log;
 use crate::index::{KeyIndex, Place};
@@ -121,26 +122,39 @@ impl Places {
         .await
     }
 
-    /// The place of each key's row, where it has one.
-    pub(super) async fn of(
+    /// The rows of the keys that have one, by the files that they are in.
+    pub(super) async fn rows_of(
         &self,
         keys: &Arc<Vec<Key>>,
         live: &mut LiveTable,
-    ) -> Result<Vec<Option<RowPlace>>> {
+    ) -> Result<HashMap<String, RoaringTreemap>> {
         let wanted = Arc::clone(keys);
-        let found = self.with_index(move |index| index.places(&wanted)).await?;
-        let mut places = Vec::with_capacity(found.len());
-        for place in found {
-            let path = place.and_then(|place| {
-                let index = self.index();
-                Some((index.file_path(place.file)?.to_owned(), place.row))
-            });
-            places.push(match path {
-                Some((path, row)) if live.is_live(&path, row).await? => Some((path, row)),
-                _ => None,
-            });
+        let by_file = self
+            .with_index(move |index| {
+                let mut by_file: HashMap<u32, RoaringTreemap> = HashMap::new();
+                for place in index.places(&wanted)?.into_iter().flatten() {
+                    by_file
+                        .entry(place.file)
+                        .or_default()
+                        .insert(place.row.into());
+                }
+                let named = by_file.into_iter().filter_map(|(file, rows)| {
+                    // The rows of a file that the table has no longer are not there.
+                    Some((index.file_path(file)?.to_owned(), rows))
+                });
+                Ok(named.collect::<Vec<_>>())
+            })
+            .await?;
+        let mut found = HashMap::with_capacity(by_file.len());
+        for (path, mut rows) in by_file {
+            if let Some(deleted) = live.deleted(&path).await? {
+                rows -= deleted;
+                if !rows.is_empty() {
+                    found.insert(path, rows);
+                }
+            }
         }
-        Ok(places)
+        Ok(found)
     }
 
     /// Records a commit: `rows` are in the new file `path`, and the keys `gone` have no row any

@@ -111,13 +111,8 @@ impl FollowedTable {
             }
         };
         loop {
-            let old = self.places.of(&keys, &mut self.live).await?;
-            let mut deleted: HashMap<String, RoaringTreemap> = HashMap::new();
-            let mut marked = 0_u64;
-            for (path, row) in old.into_iter().flatten() {
-                deleted.entry(path).or_default().insert(row.into());
-                marked += 1;
-            }
+            let deleted = self.places.rows_of(&keys, &mut self.live).await?;
+            let marked: u64 = deleted.values().map(RoaringTreemap::len).sum();
             if file.is_none() && deleted.is_empty() && !is_heartbeat {
                 return Ok(Applied::default());
             }
@@ -335,6 +330,3 @@ pub(super) async fn blocking<T: Send + 'static>(
         Error::new(ErrorKind::Internal, "a writing thread ended abnormally").because(panic)
     })
 }
-
-/// Where a row is: its file, and its number in it.
-pub(super) type RowPlace = (String, u32);

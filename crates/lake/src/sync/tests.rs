@@ -191,25 +191,18 @@ impl World {
         assert_eq!(live, self.model.len() as u64);
 
         // The index has a place for each key of the model, and for no other.
-        let keys: Vec<i32> = (0..200).collect();
-        let hashed: Vec<Key> = keys
-            .iter()
-            .map(|key| Key::of(0x10, &key.to_le_bytes()).unwrap())
-            .collect();
-        let table = self.table();
-        let places = table
-            .places
-            .of(&Arc::new(hashed), &mut table.live)
-            .await
-            .unwrap();
-        let found: BTreeSet<i32> = keys
-            .iter()
-            .zip(&places)
-            .filter(|(_, place)| place.is_some())
-            .map(|(key, _)| *key)
-            .collect();
+        let table = self.table.as_mut().unwrap();
+        let mut found = BTreeSet::new();
+        let mut distinct = BTreeSet::new();
+        for key in 0..200_i32 {
+            let hashed = Arc::new(vec![Key::of(0x10, &key.to_le_bytes()).unwrap()]);
+            let rows = table.places.rows_of(&hashed, &mut table.live);
+            for (path, rows) in rows.await.unwrap() {
+                found.insert(key);
+                distinct.extend(rows.iter().map(|row| (path.clone(), row)));
+            }
+        }
         assert_eq!(found, self.model.keys().copied().collect());
-        let distinct: BTreeSet<_> = places.iter().flatten().collect();
         assert_eq!(distinct.len(), self.model.len());
 
         let at = position(self.time);
