@@ -430,13 +430,18 @@ async fn deleted_rows<'a>(
 }
 
 /// Statistics of a file of which rows are deleted: its bounds still hold, but need not be met.
+///
+/// The text is kept as it is otherwise: numbers that are read and written again may differ in their
+/// last digit.
 fn loosened(stats: &str) -> String {
-    match serde_json::from_str::<Value>(stats) {
-        Ok(Value::Object(mut stats)) => {
-            stats.insert("tightBounds".to_owned(), false.into());
-            Value::Object(stats).to_string()
-        }
-        _ => stats.to_owned(),
+    const TIGHT: &str = r#""tightBounds":true"#;
+    const LOOSE: &str = r#""tightBounds":false"#;
+    let stats = stats.trim_start();
+    match stats.strip_prefix('{') {
+        _ if stats.contains(LOOSE) => stats.to_owned(),
+        _ if stats.contains(TIGHT) => stats.replacen(TIGHT, LOOSE, 1),
+        Some("}") | None => stats.to_owned(),
+        Some(rest) => format!("{{{LOOSE},{rest}"),
     }
 }
 
@@ -458,4 +463,20 @@ async fn read_position(
         cluster_time,
         resume_token: None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::loosened;
+
+    #[test]
+    fn loosened_statistics_keep_every_digit() {
+        let stats = r#"{"numRecords":1,"minValues":{"x":99.67110649623207}}"#;
+        let loose = r#"{"tightBounds":false,"numRecords":1,"minValues":{"x":99.67110649623207}}"#;
+        assert_eq!(loosened(stats), loose);
+        assert_eq!(loosened(loose), loose);
+        let tight = stats.replacen('{', r#"{"tightBounds":true,"#, 1);
+        assert_eq!(loosened(&tight), loose);
+        assert_eq!(loosened("{}"), "{}");
+    }
 }

@@ -1,6 +1,7 @@
 //! Tables that follow their collections, through kills and faults.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::process::{Child, Command};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,6 +13,7 @@ use mongodb::change_stream::ChangeStream;
 use mongodb::change_stream::event::ChangeStreamEvent;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
+use tributary_demodata::{Generator, Kind};
 use tributary_testkit::{Signal, send_signal};
 
 use crate::readers::compare;
@@ -187,6 +189,37 @@ async fn changes_of_every_kind_reach_the_table() {
     let run = catch_up(&fixture).finished();
     assert_eq!(run["collections"][0]["changes"], 0, "{run}");
     assert_eq!(fixture.files("c", "json").len(), version);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn other_readers_agree_on_what_was_changed() {
+    let fixture = Fixture::new("shared").await;
+    let generator = Generator::new(Kind::Banking, 5);
+    let documents = |range: Range<u64>| {
+        range
+            .map(|i| generator.document(i).into_bytes())
+            .collect::<Vec<_>>()
+    };
+    fixture.insert_raw("banking", documents(0..200)).await;
+    catch_up(&fixture);
+    let banking = collection(&fixture, "banking");
+    fixture.insert_raw("banking", documents(200..250)).await;
+    let changed = doc! { "$set": { "transactions": [], "added": { "n": 1 } } };
+    let savings = doc! { "accountType": "savings" };
+    banking.update_many(savings, changed).await.unwrap();
+    banking
+        .delete_many(doc! { "accountType": "credit" })
+        .await
+        .unwrap();
+    catch_up(&fixture);
+    let table = fixture.table("banking");
+    assert!(
+        !fixture.files("banking", "bin").is_empty(),
+        "no deletion vectors"
+    );
+    for reader in ["deltalake", "polars"] {
+        compare(reader, &fixture, "banking", &table.to_string_lossy());
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
