@@ -1015,15 +1015,23 @@ async fn a_lake_that_becomes_read_only_stops_the_sync_and_loses_nothing() {
     let mongod = shared().await;
     let place = Place::new(mongod.uri(), "readonly").await;
     fill(&place, "c", 0..50).await;
-    // Nothing is read-only for root.
+    // Nothing is read-only for root; and another user may not reach where the binary is.
     permit(&[place.directory.path().to_owned()], 0o777);
     let is_root = std::fs::metadata(place.directory.path()).unwrap().uid() == 0;
+    let copied = place.directory.path().join("tributary");
+    if is_root {
+        std::fs::copy(env!("CARGO_BIN_EXE_tributary"), &copied).unwrap();
+    }
     let sync = |arguments: &[&str]| {
-        let mut sync = place.sync_through(None, arguments);
-        if is_root {
-            sync.uid(65_534).gid(65_534);
+        let sync = place.sync_through(None, arguments);
+        if !is_root {
+            return sync;
         }
-        sync
+        let mut as_nobody = Command::new(&copied);
+        as_nobody.args(sync.get_args()).uid(65_534).gid(65_534);
+        as_nobody.stdin(Stdio::null());
+        as_nobody.stdout(Stdio::piped()).stderr(Stdio::piped());
+        as_nobody
     };
     let mut running = Running::start(sync(&["--commit-interval", "50ms"]));
     running.wait_for_events("following", 1).await;
