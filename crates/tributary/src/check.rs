@@ -19,7 +19,7 @@ pub(crate) async fn run(arguments: CheckArguments, stop: CancellationToken) -> R
 }
 
 async fn check(arguments: &CheckArguments) -> Result<u8> {
-    let source = crate::copy::source(&arguments.source).await?;
+    let source = crate::copy::source(&arguments.source, &arguments.part).await?;
     let place = arguments
         .target
         .as_deref()

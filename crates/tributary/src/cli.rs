@@ -166,7 +166,7 @@ Examples:
     \"SELECT _id, address['city'] AS city FROM shop.customers LIMIT 10\"";
 
 #[derive(Debug, Args)]
-pub(crate) struct SourceArguments {
+pub(crate) struct CollectionArguments {
     /// MongoDB address: mongodb://[user:password@]host[:port]/database[?options]. Without a
     /// database, all databases but admin, config and local. Set SOURCE to `env:NAME` to take it
     /// from an environment variable and keep the password out of the list of processes
@@ -176,22 +176,28 @@ pub(crate) struct SourceArguments {
     /// [default: all but system collections]
     #[arg(long = "collection", value_name = "NAME")]
     pub(crate) collections: Vec<String>,
-    /// Read only documents that match this query, as Extended JSON
-    #[arg(long, value_name = "QUERY")]
-    pub(crate) filter: Option<String>,
-    /// Read only these fields (and _id), with commas between their paths
-    #[arg(long, value_name = "PATHS", value_delimiter = ',')]
-    pub(crate) fields: Vec<String>,
     /// Which members of a replica set are read [default: the address's readPreference, or
     /// secondaryPreferred]
     #[arg(long, value_name = "MODE")]
     pub(crate) read_preference: Option<ReadPreference>,
 }
 
+#[derive(Debug, Default, Args)]
+pub(crate) struct PartArguments {
+    /// Read only documents that match this query, as Extended JSON
+    #[arg(long, value_name = "QUERY")]
+    pub(crate) filter: Option<String>,
+    /// Read only these fields (and _id), with commas between their paths
+    #[arg(long, value_name = "PATHS", value_delimiter = ',')]
+    pub(crate) fields: Vec<String>,
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct CopyArguments {
     #[command(flatten)]
-    pub(crate) source: SourceArguments,
+    pub(crate) source: CollectionArguments,
+    #[command(flatten)]
+    pub(crate) part: PartArguments,
     /// Directory, s3://bucket/prefix, az://container/prefix or
     /// abfss://container@account.dfs.core.windows.net/prefix
     #[arg(value_name = "TARGET")]
@@ -216,23 +222,12 @@ pub(crate) struct CopyArguments {
 
 #[derive(Debug, Args)]
 pub(crate) struct SyncArguments {
-    /// MongoDB address: mongodb://[user:password@]host[:port]/database[?options]. Without a
-    /// database, all databases but admin, config and local. Set SOURCE to `env:NAME` to take it
-    /// from an environment variable and keep the password out of the list of processes
-    #[arg(value_name = "SOURCE")]
-    source: String,
+    #[command(flatten)]
+    pub(crate) source: CollectionArguments,
     /// The lake: directory, s3://bucket/prefix, az://container/prefix or
     /// abfss://container@account.dfs.core.windows.net/prefix
     #[arg(value_name = "TARGET")]
     pub(crate) target: String,
-    /// A collection to follow; `*`, `?` and `[…]` match as in a shell. May be given several times
-    /// [default: all but system collections]
-    #[arg(long = "collection", value_name = "NAME")]
-    collections: Vec<String>,
-    /// Which members of a replica set are read [default: the address's readPreference, or
-    /// secondaryPreferred]
-    #[arg(long, value_name = "MODE")]
-    read_preference: Option<ReadPreference>,
     /// Catch up with what is there now, and end
     #[arg(long)]
     pub(crate) once: bool,
@@ -266,34 +261,13 @@ pub(crate) struct SyncArguments {
     pub(crate) output: Output,
 }
 
-impl SyncArguments {
-    pub(crate) fn source(&self) -> SourceArguments {
-        SourceArguments {
-            source: self.source.clone(),
-            collections: self.collections.clone(),
-            filter: None,
-            fields: Vec::new(),
-            read_preference: self.read_preference,
-        }
-    }
-}
-
 #[derive(Debug, Args)]
 pub(crate) struct VerifyArguments {
-    /// MongoDB address, as for `sync`
-    #[arg(value_name = "SOURCE")]
-    source: String,
+    #[command(flatten)]
+    pub(crate) source: CollectionArguments,
     /// The lake, as for `sync`
     #[arg(value_name = "TARGET")]
     pub(crate) target: String,
-    /// A collection to compare; `*`, `?` and `[…]` match as in a shell. May be given several times
-    /// [default: all but system collections]
-    #[arg(long = "collection", value_name = "NAME")]
-    collections: Vec<String>,
-    /// Which members of a replica set are read [default: the address's readPreference, or
-    /// secondaryPreferred]
-    #[arg(long, value_name = "MODE")]
-    read_preference: Option<ReadPreference>,
     /// How many partitions and files are read at once [default: the number of cores]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub(crate) parallel: Option<u16>,
@@ -307,18 +281,6 @@ pub(crate) struct VerifyArguments {
     /// How progress and result are told on standard output
     #[arg(long, value_enum, default_value_t = Output::Text)]
     pub(crate) output: Output,
-}
-
-impl VerifyArguments {
-    pub(crate) fn source(&self) -> SourceArguments {
-        SourceArguments {
-            source: self.source.clone(),
-            collections: self.collections.clone(),
-            filter: None,
-            fields: Vec::new(),
-            read_preference: self.read_preference,
-        }
-    }
 }
 
 #[derive(Debug, Args)]
@@ -341,7 +303,9 @@ pub(crate) struct SqlArguments {
 #[derive(Debug, Args)]
 pub(crate) struct CheckArguments {
     #[command(flatten)]
-    pub(crate) source: SourceArguments,
+    pub(crate) source: CollectionArguments,
+    #[command(flatten)]
+    pub(crate) part: PartArguments,
     /// Where `copy` would write
     #[arg(value_name = "TARGET")]
     pub(crate) target: Option<String>,

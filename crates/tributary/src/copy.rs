@@ -9,14 +9,14 @@ use tributary_lake::{FileSink, Location, SinkOptions};
 use tributary_model::{ErrorKind, Result};
 use tributary_mongo::{Connection, MongoSource, Selection, SelectionOptions};
 
-use crate::cli::{CopyArguments, Output, SourceArguments};
+use crate::cli::{CollectionArguments, CopyArguments, Output, PartArguments};
 use crate::console::{self, JsonProgress, TextProgress};
 use crate::{DONE, FAILED, SharedObserver, mongodb_uri};
 
 pub(crate) async fn run(arguments: CopyArguments, stop: CancellationToken) -> Result<u8> {
     let begun = Instant::now();
     let place = Location::parse(&arguments.target)?;
-    let source = Arc::new(source(&arguments.source).await?);
+    let source = Arc::new(source(&arguments.source, &arguments.part).await?);
     let options = SinkOptions {
         format: arguments.format.format(arguments.json),
         overwrite: arguments.overwrite,
@@ -76,11 +76,14 @@ pub(crate) fn parallel(asked: Option<u16>) -> usize {
 }
 
 /// The source that the arguments name.
-pub(crate) async fn source(arguments: &SourceArguments) -> Result<MongoSource> {
+pub(crate) async fn source(
+    arguments: &CollectionArguments,
+    part: &PartArguments,
+) -> Result<MongoSource> {
     let selection = Selection::new(&SelectionOptions {
         collections: arguments.collections.clone(),
-        filter: arguments.filter.clone(),
-        fields: arguments.fields.clone(),
+        filter: part.filter.clone(),
+        fields: part.fields.clone(),
     })?;
     let uri = mongodb_uri(&arguments.source)?;
     let connection = Connection::open(&uri, arguments.read_preference.map(Into::into)).await?;

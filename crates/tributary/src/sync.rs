@@ -9,7 +9,7 @@ use tributary_flow::{FollowOptions, LoadOptions, LoadSink, Sync, sync};
 use tributary_lake::{FileSink, Format, Location, SinkOptions, SyncOptions, SyncSink};
 use tributary_model::{Error, ErrorKind, Position, Result};
 
-use crate::cli::{Output, SyncArguments};
+use crate::cli::{Output, PartArguments, SyncArguments};
 use crate::console::{self, JsonProgress, TextProgress};
 use crate::{DONE, FAILED, SharedObserver, copy};
 
@@ -19,7 +19,7 @@ const LEAST_RETENTION: Duration = Duration::from_secs(3600);
 pub(crate) async fn run(arguments: SyncArguments, stop: CancellationToken) -> Result<u8> {
     let begun = Instant::now();
     let place = Location::parse(&arguments.target)?;
-    let mut source = copy::source(&arguments.source()).await?;
+    let mut source = copy::source(&arguments.source, &PartArguments::default()).await?;
     if arguments.history {
         source = source.with_every_version();
     }

@@ -11,14 +11,14 @@ use tributary_flow::{
 use tributary_lake::{LakeTables, Location};
 use tributary_model::Result;
 
-use crate::cli::{Output, VerifyArguments};
+use crate::cli::{Output, PartArguments, VerifyArguments};
 use crate::console::{self, JsonProgress, TextProgress};
 use crate::{DONE, FAILED, SharedObserver, copy};
 
 pub(crate) async fn run(arguments: VerifyArguments, stop: CancellationToken) -> Result<u8> {
     let begun = Instant::now();
     let lake = Location::parse(&arguments.target)?;
-    let source = Arc::new(copy::source(&arguments.source()).await?);
+    let source = Arc::new(copy::source(&arguments.source, &PartArguments::default()).await?);
     let bars = Arc::new(TextProgress::new());
     let observer: SharedObserver = match arguments.output {
         Output::Text => bars.clone(),
