@@ -47,11 +47,12 @@ impl HistoryTable {
     /// Opens the table at `place`, or begins one at `position`.
     pub(super) async fn open(place: &Location, position: &Position) -> Result<Self> {
         let lock = Lock::of(place)?;
-        if table::open(place).await?.is_none() {
+        let mut live = LiveTable::open(place).await?;
+        if live.is_none() {
             let kind = [(KIND, HISTORY)];
             table::create(place, &TableSchema::default(), position, &kind).await?;
+            live = LiveTable::open(place).await?;
         }
-        let live = LiveTable::open(place).await?;
         let live = live.filter(is_history).ok_or_else(|| {
             Error::new(
                 ErrorKind::AlreadyExists,
