@@ -82,6 +82,15 @@ impl Event {
         // Only hexadecimal digits are ever put there.
         std::str::from_utf8(&self.token).unwrap_or_default()
     }
+
+    /// The position right behind it.
+    #[must_use]
+    pub fn position(&self) -> Position {
+        Position {
+            cluster_time: self.cluster_time,
+            resume_token: Some(self.token().to_owned()),
+        }
+    }
 }
 
 /// Events as they came off the wire together, in the order of the stream.

@@ -342,18 +342,25 @@ impl Router<'_> {
             .sum()
     }
 
-    fn route(&mut self, batch: EventBatch) {
+    fn route(&mut self, mut batch: EventBatch) {
+        let reasons = batch.events.iter().map(|event| self.reason_to_end(event));
+        let end = reasons
+            .enumerate()
+            .find_map(|(at, reason)| Some((at, reason?)));
+        if let Some((at, reason)) = end {
+            // That event and those behind it are read again when that is done.
+            self.ending = Some(reason);
+            batch.events.truncate(at);
+            if let Some(last) = batch.events.last() {
+                self.position = last.position();
+            }
+        } else {
+            self.position = batch.position;
+            self.complete_to = self.complete_to.max(batch.complete_to);
+            self.observer.reached(&self.position);
+        }
         let now = Instant::now();
         for event in batch.events {
-            if let Some(reason) = self.reason_to_end(&event) {
-                // The event is read again when that is done.
-                self.ending = Some(reason);
-                return;
-            }
-            self.position = Position {
-                cluster_time: event.cluster_time,
-                resume_token: Some(event.token().to_owned()),
-            };
             if let Some(what) = description(&event.kind) {
                 self.observer.happened(&event.namespace, &what);
             }
@@ -373,9 +380,6 @@ impl Router<'_> {
             flow.since.get_or_insert(now);
             flow.pending.push(event);
         }
-        self.position = batch.position;
-        self.complete_to = self.complete_to.max(batch.complete_to);
-        self.observer.reached(&self.position);
     }
 
     /// Why an event cannot be followed as things are: it is of a collection without a table, or
