@@ -1,10 +1,11 @@
-# Everything here works on a fresh machine with Rust (rustup), Python 3 with venv and pip, Node.js and npm, and a C
-# compiler. Servers and tools are installed into $(CACHE) on first use.
+# Everything here works on a fresh Debian or Ubuntu machine with Rust (rustup), Python 3 with venv and pip, Node.js and
+# npm, and a C compiler. Servers and tools are installed into $(CACHE) on first use, by root, if others cannot reach that,
+# PostgreSQL into /var/cache/tributary.
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: build test lint audit demo bench help
+.PHONY: build test lint audit demo bench soak help
 
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/tributary
 TARGET := $(or $(CARGO_TARGET_DIR),target)
@@ -19,7 +20,7 @@ build: ## Build everything, unoptimised
 
 test: build ## Run all tests, against real servers that it starts
 	cargo nextest --version >/dev/null 2>&1 || cargo install cargo-nextest --locked
-	$(TESTKIT) run --mongod --s3 --azure -- cargo nextest run --workspace
+	$(TESTKIT) run --mongod --postgres --s3 --azure -- cargo nextest run --workspace
 	cargo test --doc --workspace
 
 lint: $(CARGO_DENY) ## Format, clippy, documentation, licenses, spelling
@@ -43,8 +44,19 @@ bench: ## Compare the speed with that of peers, on MONGODB_URI or a MongoDB that
 	$(TARGET)/release/testkit run --mongod -- "$$python" bench/run.py --memory \
 		--tributary $(TARGET)/release/tributary --drain $(TARGET)/release/examples/drain && \
 	$(TARGET)/release/testkit run --mongod -- "$$python" bench/changes.py \
-		--tributary $(TARGET)/release/tributary --drain $(TARGET)/release/examples/drain_changes
+		--tributary $(TARGET)/release/tributary --drain $(TARGET)/release/examples/drain_changes && \
+	$(TARGET)/release/testkit run --mongod --postgres -- "$$python" bench/warehouse.py \
+		--tributary $(TARGET)/release/tributary
 	cargo bench --workspace --bench decode
+
+SOAK_SECONDS ?= 600
+SOAK_RATE ?= 1000
+
+soak: ## Follow 1,000 changes a second for ten minutes; fail unless all stays in step, in order and right
+	$(RELEASE)
+	python="$$($(TARGET)/release/testkit venv bench --requirements bench/requirements.txt)" && \
+	$(TARGET)/release/testkit run --mongod -- "$$python" bench/soak.py --tributary $(TARGET)/release/tributary \
+		--seconds $(SOAK_SECONDS) --rate $(SOAK_RATE)
 
 help: ## Show this
 	@sed -nE 's/^([a-z]+):[^#]*## (.*)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'

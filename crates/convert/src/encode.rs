@@ -13,8 +13,8 @@ use arrow::record_batch::RecordBatch;
 use tributary_model::TableSchema;
 use tributary_model::schema::ColumnType;
 
-use crate::extjson::{self, ExtJsonError};
-use crate::raw::{MalformedBson, kind};
+use crate::extjson::{self, ExtJsonError, Mode};
+use crate::raw::{MalformedBson, RawElement, kind};
 
 /// A row that cannot be made a document.
 #[derive(Debug, thiserror::Error)]
@@ -24,7 +24,8 @@ pub struct EncodeError {
 }
 
 impl EncodeError {
-    pub(crate) fn new(what: impl Into<String>) -> Self {
+    /// One that says what is wrong.
+    pub fn new(what: impl Into<String>) -> Self {
         Self { what: what.into() }
     }
 }
@@ -142,7 +143,7 @@ fn end(start: usize, out: &mut Vec<u8>) -> Result<(), EncodeError> {
 }
 
 /// One column bound to its array.
-pub(crate) struct ValueEncoder<'a> {
+pub struct ValueEncoder<'a> {
     nulls: Option<&'a NullBuffer>,
     values: Values<'a>,
 }
@@ -165,10 +166,11 @@ enum Values<'a> {
 }
 
 impl<'a> ValueEncoder<'a> {
-    pub(crate) fn new(
-        column_type: &'a ColumnType,
-        array: &'a ArrayRef,
-    ) -> Result<Self, EncodeError> {
+    /// An encoder for the values of `array`, which are of the settled type `column_type`.
+    ///
+    /// # Errors
+    /// They are not.
+    pub fn new(column_type: &'a ColumnType, array: &'a ArrayRef) -> Result<Self, EncodeError> {
         let wrong = || {
             EncodeError::new(format!(
                 "a column of type {} does not hold {column_type:?}",
@@ -224,6 +226,27 @@ impl<'a> ValueEncoder<'a> {
             nulls: array.nulls(),
             values,
         })
+    }
+
+    /// Appends the value of `row` to `out` as Extended JSON; false, and nothing is appended, for
+    /// null. `value` is room to work in.
+    ///
+    /// # Errors
+    /// A text column that should hold Extended JSON does not.
+    pub fn text(
+        &self,
+        row: usize,
+        mode: Mode,
+        value: &mut Vec<u8>,
+        out: &mut Vec<u8>,
+    ) -> Result<bool, EncodeError> {
+        value.clear();
+        let Some(kind) = self.value(row, value)? else {
+            return Ok(false);
+        };
+        let name = b"";
+        extjson::write_value(out, &RawElement { kind, name, value }, mode)?;
+        Ok(true)
     }
 
     /// Appends the bytes of the value of `row` to `out`, and tells its BSON type; none for null.

@@ -17,7 +17,6 @@ use crate::decode::ValueDecoder;
 use crate::decode::scalar::double_to_decimal;
 use crate::encode::{EncodeError, ValueEncoder};
 use crate::extjson::{self, Mode};
-use crate::raw::RawElement;
 
 /// Brings a batch written under the settled schema `from` to the settled schema `to`, which was
 /// joined from it: columns are added, widened and reordered, and none is lost.
@@ -225,24 +224,12 @@ fn to_text(array: &ArrayRef, from: &ColumnType, mode: Mode) -> Result<ArrayRef, 
     let mut value = Vec::new();
     let mut text = Vec::new();
     for row in 0..array.len() {
-        value.clear();
         text.clear();
-        match encoder.value(row, &mut value)? {
-            Some(kind) => {
-                extjson::write_value(
-                    &mut text,
-                    &RawElement {
-                        kind,
-                        name: b"",
-                        value: &value,
-                    },
-                    mode,
-                )?;
-                texts.append_value(
-                    std::str::from_utf8(&text).map_err(|_| EncodeError::new("invalid UTF-8"))?,
-                );
-            }
-            None => texts.append_null(),
+        if encoder.text(row, mode, &mut value, &mut text)? {
+            let text = std::str::from_utf8(&text);
+            texts.append_value(text.map_err(|_| EncodeError::new("invalid UTF-8"))?);
+        } else {
+            texts.append_null();
         }
     }
     Ok(Arc::new(texts.finish()))

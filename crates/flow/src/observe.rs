@@ -1,10 +1,12 @@
-//! What the outside is told while a load runs.
+//! What the outside is told of loads and flows while they run.
 
-use std::time::SystemTime;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
-use tributary_model::{Error, Namespace, Position};
+use tributary_model::{Error, Gap, Namespace, Position};
 
-use crate::changes::Applied;
+use crate::changes::{Applied, HistoryWindow};
 use crate::snapshot::{CollectionInfo, LoadSummary, PartitionTotals};
 
 /// Hears of progress. Its methods are called from many threads and must not block.
@@ -22,7 +24,7 @@ pub trait Observer: Send + Sync {
     fn committing(&self, _namespace: &Namespace) {}
 
     /// A transient failure; the next try comes after `wait`.
-    fn retrying(&self, _namespace: &Namespace, _error: &Error, _wait: std::time::Duration) {}
+    fn retrying(&self, _namespace: &Namespace, _error: &Error, _wait: Duration) {}
 
     /// A collection is done.
     fn finished(&self, _namespace: &Namespace, _summary: &LoadSummary, _seconds: f64) {}
@@ -30,26 +32,38 @@ pub trait Observer: Send + Sync {
     /// A collection's changes are followed from now on.
     fn following(&self, _namespace: &Namespace, _position: &Position) {}
 
-    /// A batch of changes is durable and visible.
+    /// Changes of a collection begin to be gathered into the next batch that has any; the oldest was
+    /// made at this moment.
+    fn gathering(&self, _namespace: &Namespace, _oldest: SystemTime) {}
+
+    /// A batch of changes is durable and visible: of those that were gathered, the oldest.
     fn applied(&self, _namespace: &Namespace, _batch: &AppliedBatch) {}
 
     /// Something happened to a collection as a whole.
     fn happened(&self, _namespace: &Namespace, _what: &str) {}
 
-    /// The stream has been read up to this moment, whether anything happened in it or not.
-    fn reached(&self, _position: &Position) {}
+    /// A table lacks a stretch of history, which it has recorded.
+    fn lacks(&self, _namespace: &Namespace, _gap: &Gap) {}
 
-    /// A table is so far behind that the source, which remembers so much, may forget what comes next.
-    fn falling_behind(
-        &self,
-        _namespace: &Namespace,
-        _behind: std::time::Duration,
-        _remembered: std::time::Duration,
-    ) {
-    }
+    /// Something is to be known of the stream of all collections.
+    fn noticed(&self, _what: &str) {}
+
+    /// An event that changes nothing of a collection's content, by the server's name for it.
+    fn passed_over(&self, _namespace: &Namespace, _name: &str) {}
+
+    /// The stream has been read up to this position, and to this moment by the wall clock, whether
+    /// anything happened in it or not.
+    fn reached(&self, _position: &Position, _at: SystemTime) {}
+
+    /// How far back the source remembers its changes.
+    fn remembers(&self, _window: HistoryWindow) {}
+
+    /// A table is so far behind, or falls back so fast, that the source, which remembers so much,
+    /// may forget what comes next.
+    fn falling_behind(&self, _namespace: &Namespace, _behind: Duration, _remembered: Duration) {}
 
     /// Reading the changes failed for now; the next try comes after `wait`.
-    fn source_retrying(&self, _error: &Error, _wait: std::time::Duration) {}
+    fn source_retrying(&self, _error: &Error, _wait: Duration) {}
 
     /// A collection failed.
     fn failed(&self, _namespace: &Namespace, _error: &Error) {}
@@ -64,12 +78,109 @@ pub struct AppliedBatch {
     pub bytes: u64,
     /// What came of them.
     pub applied: Applied,
+    /// How long they were gathered.
+    pub gathered: Duration,
+    /// When the first of them was made, by the server's wall clock.
+    pub oldest: SystemTime,
     /// When the last of them was made, by the server's wall clock: T0.
     pub changed: SystemTime,
     /// When the batch was begun to be applied: T1.
     pub begun: SystemTime,
     /// When its commit was acknowledged: T2.
     pub committed: SystemTime,
+}
+
+impl AppliedBatch {
+    /// How old its oldest change was when it became visible.
+    #[must_use]
+    pub fn oldest_latency(&self) -> Duration {
+        since(self.oldest, self.committed)
+    }
+
+    /// What it took to apply it.
+    #[must_use]
+    pub fn time(&self) -> Duration {
+        since(self.begun, self.committed)
+    }
+
+    /// How old its newest change was when it became visible.
+    #[must_use]
+    pub fn newest_latency(&self) -> Duration {
+        since(self.changed, self.committed)
+    }
+}
+
+/// A server whose clock is ahead has no change before it is made.
+fn since(earlier: SystemTime, later: SystemTime) -> Duration {
+    later.duration_since(earlier).unwrap_or_default()
+}
+
+/// How far the table of one flow is behind its collection.
+#[derive(Debug, Clone, Default)]
+pub struct Lag {
+    /// When the oldest change of each batch was made that is not applied yet.
+    waiting: VecDeque<SystemTime>,
+}
+
+impl Lag {
+    /// As [`Observer::gathering`].
+    pub fn gathering(&mut self, oldest: SystemTime) {
+        self.waiting.push_back(oldest);
+    }
+
+    /// As [`Observer::applied`].
+    pub fn applied(&mut self) {
+        self.waiting.pop_front();
+    }
+
+    /// Whether all changes that were read are applied.
+    #[must_use]
+    pub fn is_none(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    /// How old the oldest change is that the table lacks. Where it lacks none of those that were
+    /// read, how long ago the stream has been read up to its end: `read_to`.
+    #[must_use]
+    pub fn at(&self, now: SystemTime, read_to: SystemTime) -> Duration {
+        since(self.waiting.front().copied().unwrap_or(read_to), now)
+    }
+}
+
+/// Tells several, one after the other.
+pub struct All(pub Vec<Arc<dyn Observer>>);
+
+macro_rules! told_to_all {
+    ($($method:ident($($name:ident: $kind:ty),*);)+) => {
+        impl Observer for All {
+            $(fn $method(&self, $($name: $kind),*) {
+                for observer in &self.0 {
+                    observer.$method($($name),*);
+                }
+            })+
+        }
+    };
+}
+
+told_to_all! {
+    started(collection: &CollectionInfo, partitions: usize, done: PartitionTotals);
+    progressed(namespace: &Namespace, more: PartitionTotals);
+    restarted(namespace: &Namespace, lost: PartitionTotals);
+    committing(namespace: &Namespace);
+    retrying(namespace: &Namespace, error: &Error, wait: Duration);
+    finished(namespace: &Namespace, summary: &LoadSummary, seconds: f64);
+    following(namespace: &Namespace, position: &Position);
+    gathering(namespace: &Namespace, oldest: SystemTime);
+    applied(namespace: &Namespace, batch: &AppliedBatch);
+    happened(namespace: &Namespace, what: &str);
+    lacks(namespace: &Namespace, gap: &Gap);
+    noticed(what: &str);
+    passed_over(namespace: &Namespace, name: &str);
+    reached(position: &Position, at: SystemTime);
+    remembers(window: HistoryWindow);
+    falling_behind(namespace: &Namespace, behind: Duration, remembered: Duration);
+    source_retrying(error: &Error, wait: Duration);
+    failed(namespace: &Namespace, error: &Error);
 }
 
 /// Tells nobody.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use rand::Rng as _;
+use tributary_model::Error;
 
 /// The first wait.
 const FIRST: Duration = Duration::from_millis(250);
@@ -31,6 +32,15 @@ impl Backoff {
         self.failures += 1;
         let half = ceiling / 2;
         Some(half + half.mul_f64(rand::rng().random::<f64>()))
+    }
+
+    /// The wait before what failed with `error` is tried again; none where that would be of no use, or
+    /// it is time to give up, which `for_ever` it never is.
+    pub fn wait_after(&mut self, error: &Error, for_ever: bool) -> Option<Duration> {
+        if !error.kind().is_transient() {
+            return None;
+        }
+        self.next_wait().or(for_ever.then_some(Self::LONGEST))
     }
 
     /// Something was achieved since the last failure.

@@ -66,7 +66,16 @@ pub trait SnapshotSource: Send + Sync {
     fn address(&self) -> String;
 
     /// The collections to be read.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`](tributary_model::ErrorKind::NotFound) where there are none, or one
+    /// that was asked for by its name is not there.
     async fn collections(&self) -> Result<Vec<CollectionInfo>>;
+
+    /// Those of them that are there now, which may be none.
+    async fn present(&self) -> Result<Vec<CollectionInfo>> {
+        self.collections().await
+    }
 
     /// Cuts a collection into partitions, cheaply: without reading all of it.
     async fn plan(&self, collection: &CollectionInfo, parallel: usize) -> Result<Vec<Partition>>;

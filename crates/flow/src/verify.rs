@@ -672,8 +672,7 @@ impl Verify {
             if batches_taken > 0 && from.is_some() {
                 backoff.reset();
             }
-            let may_retry = error.kind().is_transient();
-            let Some(wait) = may_retry.then(|| backoff.next_wait()).flatten() else {
+            let Some(wait) = backoff.wait_after(&error, false) else {
                 return Err(error);
             };
             self.observer.retrying(&collection.namespace, &error, wait);
@@ -873,12 +872,7 @@ async fn retried<T>(mut work: impl AsyncFnMut() -> Result<T>) -> Result<T> {
             Ok(done) => return Ok(done),
             Err(error) => error,
         };
-        let wait = if error.kind().is_transient() {
-            backoff.next_wait()
-        } else {
-            None
-        };
-        match wait {
+        match backoff.wait_after(&error, false) {
             Some(wait) => tokio::time::sleep(wait).await,
             None => return Err(error),
         }

@@ -61,11 +61,21 @@ pub(crate) fn table_failed(what: &str, place: &str, error: DeltaTableError) -> E
         DeltaTableError::NotATable(_) => {
             Error::new(ErrorKind::NotFound, "no such table").on("table", place)
         }
-        error => Error::new(ErrorKind::InvalidData, what)
-            .on("table", place)
-            .because(error),
+        error => {
+            // What reads the log hides the store's error in its own, and says so in its text alone.
+            let text = chain(&error);
+            let is_the_stores = OF_THE_STORE.iter().any(|words| text.contains(words));
+            let kind = match is_the_stores {
+                true => ErrorKind::Unreachable,
+                false => ErrorKind::InvalidData,
+            };
+            Error::new(kind, what).on("table", place).because(error)
+        }
     }
 }
+
+/// How errors begin that the reader of the log has had with the store.
+const OF_THE_STORE: &[&str] = &["Error interacting with object store", "Reqwest Error"];
 
 /// The first input or output error among an error's causes.
 fn io_kind(error: &(dyn StdError + 'static)) -> Option<io::ErrorKind> {

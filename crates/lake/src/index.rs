@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 use tributary_convert::Key;
+use tributary_flow::Failpoint;
 use tributary_model::{Error, ErrorKind, Result};
 use xxhash_rust::xxh3::xxh3_128;
 
@@ -320,7 +321,9 @@ impl KeyIndex {
         }
         batch.insert(entries, trace_key(state.batch), state.batch.to_be_bytes());
         batch.insert(entries, meta_key(STATE), state.to_bytes());
+        Failpoint::IndexBefore.hit();
         self.guarded("write", || batch.commit())?;
+        Failpoint::IndexAfter.hit();
         self.state = state;
         for (number, path) in files {
             if let Some(old) = self.paths.insert(*number, path.clone()) {

@@ -1,22 +1,31 @@
 //! The lake adapter, and the only user of Delta, DataFusion and object stores: loading
 //! collections into tables and files, keeping the tables current, and querying them.
 
+mod attached;
 mod delta;
 mod error;
+mod external;
+mod feed;
 mod format;
 mod index;
 mod load;
 mod location;
 mod parquet_file;
+mod schemas;
 mod sql;
+mod stage;
 mod stored_file;
 mod sync;
 mod upload;
 mod verify;
 
+pub use external::{ExternalEngine, ExternalTable, external_tables};
+pub use feed::LakeFeed;
 pub use format::{Format, JsonMode};
 pub use load::{FileSink, SinkOptions};
 pub use location::Location;
+pub use schemas::LakeSchemas;
 pub use sql::{Lake, QueryOutput};
+pub use stage::S3Stage;
 pub use sync::{SyncOptions, SyncSink, UpkeepOptions};
 pub use verify::LakeTables;

@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::TryStreamExt;
-use object_store::aws::AmazonS3Builder;
+use object_store::aws::{AmazonS3Builder, AwsCredentialProvider};
 use object_store::azure::MicrosoftAzureBuilder;
 use object_store::local::LocalFileSystem;
-use object_store::path::Path;
+use object_store::path::{Path, PathPart};
 use object_store::{
     BackoffConfig, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload,
     RetryConfig,
@@ -98,6 +98,11 @@ impl Location {
     }
 
     fn s3(text: &str) -> Result<Self> {
+        Ok(Self::s3_with_keys(text)?.0)
+    }
+
+    /// A place in S3, and what gives the keys that it is reached with.
+    pub(crate) fn s3_with_keys(text: &str) -> Result<(Self, AwsCredentialProvider)> {
         let url = Url::parse(text).map_err(|e| malformed(text).because(e))?;
         let bucket = url.host_str().ok_or_else(|| malformed(text))?;
         let mut builder = AmazonS3Builder::from_env()
@@ -109,7 +114,9 @@ impl Location {
         let store = builder
             .build()
             .map_err(|error| store_failed("cannot use the bucket", text, error))?;
-        Self::remote(text, &url, &format!("s3://{bucket}"), Arc::new(store))
+        let keys = Arc::clone(store.credentials());
+        let place = Self::remote(text, &url, &format!("s3://{bucket}"), Arc::new(store))?;
+        Ok((place, keys))
     }
 
     fn azure(text: &str) -> Result<Self> {
@@ -154,11 +161,14 @@ impl Location {
         })
     }
 
-    /// The place `name` below this one. Characters that no store takes in a name are
-    /// percent-encoded.
+    /// The place `name` below this one. It is called just that, but for a few characters; see
+    /// `escaped`.
     #[must_use]
     pub fn child(&self, name: &str) -> Self {
-        let path = self.path.clone().join(name);
+        let name = escaped(name);
+        // What is escaped can be parsed.
+        let part = PathPart::parse(&name).unwrap_or_else(|_| PathPart::from(name.as_str()));
+        let path = self.path.clone().join(part);
         let shown = match path.filename() {
             Some(part) => format!("{}/{part}", self.shown),
             None => self.shown.clone(),
@@ -167,6 +177,18 @@ impl Location {
             path,
             shown,
             ..self.clone()
+        }
+    }
+
+    /// The same place, whose store is reached through `decorate`.
+    #[must_use]
+    pub fn through(
+        self,
+        decorate: impl FnOnce(Arc<dyn ObjectStore>) -> Arc<dyn ObjectStore>,
+    ) -> Self {
+        Self {
+            root: decorate(self.root),
+            ..self
         }
     }
 
@@ -191,6 +213,11 @@ impl Location {
         &self.path
     }
 
+    /// The address of the bucket, container or file system.
+    pub(crate) fn root_address(&self) -> &str {
+        self.root_url.as_str().trim_end_matches('/')
+    }
+
     /// The address as a URL.
     pub(crate) fn url(&self) -> Url {
         let mut url = self.root_url.clone();
@@ -201,6 +228,23 @@ impl Location {
             }
         }
         url
+    }
+
+    /// The address as Hadoop's file systems take it: nothing in it is escaped.
+    pub(crate) fn unescaped_url(&self) -> String {
+        let root = match self.is_local {
+            true => "file:",
+            false => self.root_url.as_str().trim_end_matches('/'),
+        };
+        match self.path.as_ref() {
+            "" => root.to_owned(),
+            path => format!("{root}/{path}"),
+        }
+    }
+
+    /// Whether this is in an S3 bucket.
+    pub(crate) fn is_s3(&self) -> bool {
+        self.root_url.scheme() == "s3"
     }
 
     pub(crate) fn failed(&self, what: &str, error: object_store::Error) -> Error {
@@ -310,7 +354,7 @@ impl Location {
             Ok(found) => Ok(found
                 .common_prefixes
                 .iter()
-                .filter_map(|p| p.filename().map(str::to_owned))
+                .filter_map(|p| p.filename().map(unescaped))
                 .collect()),
             Err(object_store::Error::NotFound { source, .. })
                 if !source.to_string().contains("NoSuchBucket") =>
@@ -367,4 +411,78 @@ fn malformed(text: &str) -> Error {
     Error::new(ErrorKind::Usage, "not a place for a lake")
         .on("target", text)
         .remedy("use a directory, s3://bucket/prefix, az://container/prefix or abfss://container@account.dfs.core.windows.net/prefix")
+}
+
+/// A name as it stands in a path: itself, but for control characters, `/`, `\` and `%`, which readers
+/// of tables take for something else, and a name that is only dots. Each of those becomes `=` and two
+/// hexadecimal digits, and so does a `=` that would look like one.
+fn escaped(name: &str) -> String {
+    let is_dots = matches!(name, "." | "..");
+    let mut escaped = String::with_capacity(name.len());
+    for (at, c) in name.char_indices() {
+        let looks_escaped = c == '=' && hex_digits(&name[at + 1..]).is_some();
+        if c.is_ascii_control() || matches!(c, '/' | '\\' | '%') || is_dots || looks_escaped {
+            escaped.push_str(&format!("={:02X}", u32::from(c)));
+        } else {
+            escaped.push(c);
+        }
+    }
+    escaped
+}
+
+/// The name that [`escaped`] made this of.
+fn unescaped(text: &str) -> String {
+    let mut name = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once('=') {
+        name.push_str(before);
+        match hex_digits(after) {
+            Some(c) => {
+                name.push(c);
+                rest = &after[2..];
+            }
+            None => {
+                name.push('=');
+                rest = after;
+            }
+        }
+    }
+    name.push_str(rest);
+    name
+}
+
+/// The ASCII character that the first two characters are the hexadecimal digits of.
+fn hex_digits(text: &str) -> Option<char> {
+    let digits = text.get(..2)?;
+    let are_digits = digits
+        .bytes()
+        .all(|byte| matches!(byte, b'0'..=b'9' | b'A'..=b'F'));
+    let code = u8::from_str_radix(digits, 16).ok()?;
+    (are_digits && code.is_ascii()).then_some(char::from(code))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_come_back_as_they_were() {
+        for (name, path) in [
+            ("orders", "orders"),
+            ("日本 \"#?*[x]'", "日本 \"#?*[x]'"),
+            ("a/b\\c", "a=2Fb=5Cc"),
+            ("100%", "100=25"),
+            ("tab\t", "tab=09"),
+            ("..", "=2E=2E"),
+            ("a=b", "a=b"),
+            ("a=2Fb", "a=3D2Fb"),
+            ("a==3D", "a==3D3D"),
+            ("=é", "=é"),
+        ] {
+            assert_eq!(escaped(name), path);
+            assert_eq!(unescaped(path), name);
+            let place = Location::parse("/lake").unwrap().child(name);
+            assert_eq!(place.path().as_ref(), format!("lake/{path}"));
+        }
+    }
 }

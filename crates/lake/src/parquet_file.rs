@@ -81,16 +81,7 @@ impl ParquetFile {
 
     pub(crate) fn write(&mut self, batch: &RecordBatch) -> Result<()> {
         self.has_nan = self.has_nan || batch.columns().iter().any(has_nan);
-        let written = self.writer.write(batch).and_then(|()| {
-            if self.writer.memory_size() >= ROW_GROUP_MEMORY {
-                self.writer.flush()
-            } else {
-                Ok(())
-            }
-        });
-        if let Err(error) = written {
-            return Err(self.writer.inner_mut().explain(error));
-        }
+        write_batch(&mut self.writer, batch)?;
         self.rows += batch.num_rows() as u64;
         Ok(())
     }
@@ -115,6 +106,18 @@ impl ParquetFile {
             stats: Some(stats),
         })
     }
+}
+
+/// Appends rows to a file, and closes its row group where that has got large.
+pub(crate) fn write_batch(writer: &mut ArrowWriter<Upload>, batch: &RecordBatch) -> Result<()> {
+    let written = writer.write(batch).and_then(|()| {
+        if writer.memory_size() >= ROW_GROUP_MEMORY {
+            writer.flush()
+        } else {
+            Ok(())
+        }
+    });
+    written.map_err(|error| writer.inner_mut().explain(error))
 }
 
 fn properties(schema: &TableSchema) -> WriterProperties {

@@ -1,4 +1,5 @@
-//! Querying the lake: every Delta table of it as `database.collection`.
+//! Querying the lake: every Delta table of it as `database.collection`, and those of attached databases beside
+//! them.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -16,10 +17,13 @@ use datafusion::error::{DataFusionError, Result as QueryResult};
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::prelude::{SQLOptions, SessionConfig, SessionContext};
 use futures::TryStreamExt;
+use tributary_flow::AttachedDatabase;
 use tributary_model::{Error, ErrorKind, Result};
 
+use crate::attached::{AttachedCatalog, external};
 use crate::delta::table;
 use crate::location::Location;
+use crate::schemas::no_tables;
 
 /// How the result of a query is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,7 +40,14 @@ pub enum QueryOutput {
 pub struct Lake {
     session: SessionContext,
     place: Location,
+    /// What is attached, by the name that queries call it.
+    attached: BTreeMap<String, Arc<AttachedCatalog>>,
 }
+
+/// The catalog of the lake's own tables.
+const LAKE: &str = "lake";
+/// The schema of every catalog that describes it.
+const INFORMATION_SCHEMA: &str = "information_schema";
 
 impl Lake {
     /// Finds the tables of a lake.
@@ -63,11 +74,7 @@ impl Lake {
             }
         }
         if databases.is_empty() {
-            return Err(
-                Error::new(ErrorKind::NotFound, "there is no table in the lake")
-                    .on("lake", &place)
-                    .remedy("name the lake with --lake, or load one with `tributary copy`"),
-            );
+            return Err(no_tables(&place));
         }
         let mut config = SessionConfig::new().with_information_schema(true);
         // Field names of documents are case-sensitive: `accountNumber` means just that.
@@ -79,10 +86,44 @@ impl Lake {
             None
         };
         config = config
-            .with_default_catalog_and_schema("lake", only.unwrap_or_else(|| "default".to_owned()));
+            .with_default_catalog_and_schema(LAKE, only.unwrap_or_else(|| "default".to_owned()));
         let session = SessionContext::new_with_config(config);
-        session.register_catalog("lake", Arc::new(Databases(databases)));
-        Ok(Self { session, place })
+        session.register_catalog(LAKE, Arc::new(Databases(databases)));
+        Ok(Self {
+            session,
+            place,
+            attached: BTreeMap::new(),
+        })
+    }
+
+    /// Attaches a database: queries read its tables as `name.schema.table`. It is asked for nothing yet.
+    ///
+    /// # Errors
+    /// The name is taken, by a database of the lake, by what is attached already or by the query engine.
+    pub fn attach(&mut self, name: &str, database: Arc<dyn AttachedDatabase>) -> Result<()> {
+        let lake = self.session.catalog(LAKE);
+        let is_database = lake.is_some_and(|lake| lake.schema(name).is_some());
+        let why = if is_database {
+            "a database of the lake is called so"
+        } else if self.attached.contains_key(name) {
+            "another attached database is called so"
+        } else if name == LAKE || name == INFORMATION_SCHEMA {
+            "the query engine calls its own so"
+        } else {
+            let catalog = Arc::new(AttachedCatalog::new(name.to_owned(), database));
+            self.session
+                .register_catalog(name, Arc::clone(&catalog) as _);
+            self.attached.insert(name.to_owned(), catalog);
+            return Ok(());
+        };
+        let error = Error::new(
+            ErrorKind::Usage,
+            "the name of an attached database is taken",
+        )
+        .on("name", name)
+        .because(why)
+        .remedy("give it another name before the `=`");
+        Err(error)
     }
 
     /// Runs one query and writes its result to `out`.
@@ -96,11 +137,12 @@ impl Lake {
         out: &mut (dyn Write + Send),
     ) -> Result<()> {
         let failed = |error: DataFusionError| self.query_failed(sql, &error);
-        let sql = if is_show_tables(sql) {
-            LIST_TABLES
-        } else {
-            sql
+        let sql = match is_show_tables(sql) {
+            true if self.attached.is_empty() => LIST_TABLES,
+            true => LIST_ALL_TABLES,
+            false => sql,
         };
+        self.prepare_attached(sql).await?;
         // A query reads: it neither writes files nor changes the session.
         let only_reading = SQLOptions::new()
             .with_allow_ddl(false)
@@ -129,7 +171,58 @@ impl Lake {
         }
     }
 
+    /// Lists what a query of attached databases may ask for, and refuses names that are none.
+    async fn prepare_attached(&self, sql: &str) -> Result<()> {
+        let state = self.session.state();
+        let dialect = state.config_options().sql_parser.dialect;
+        let statement = state.sql_to_statement(sql, &dialect);
+        let named = statement.and_then(|statement| state.resolve_table_references(&statement));
+        // What is no query is told when it is planned.
+        for name in named.unwrap_or_default() {
+            if name.schema() == Some(INFORMATION_SCHEMA) {
+                for catalog in self.attached.values() {
+                    catalog.list().await?;
+                }
+                continue;
+            }
+            match (name.catalog(), name.schema()) {
+                (Some(catalog), _) if catalog != LAKE && !self.attached.contains_key(catalog) => {
+                    return Err(self.not_attached(catalog));
+                }
+                (None, Some(schema)) if self.attached.contains_key(schema) => {
+                    let remedy = format!(
+                        "tables of an attached database are called name.schema.table, such as \
+                         {schema}.public.{}",
+                        name.table()
+                    );
+                    let error = Error::new(ErrorKind::Usage, "the name of a table has no schema")
+                        .on("table", &name);
+                    return Err(error.remedy(remedy));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn not_attached(&self, name: &str) -> Error {
+        let remedy = match self.attached.is_empty() {
+            true => "attach one with --attach NAME=ADDRESS; tables of the lake are named database.collection".to_owned(),
+            false => {
+                let names: Vec<&str> = self.attached.keys().map(String::as_str).collect();
+                format!("attached are: {}", names.join(", "))
+            }
+        };
+        Error::new(ErrorKind::Usage, "no database is attached by this name")
+            .on("name", name)
+            .remedy(remedy)
+    }
+
     fn query_failed(&self, sql: &str, error: &DataFusionError) -> Error {
+        // One of ours says it all.
+        if let Some(error) = own_error(error) {
+            return error;
+        }
         let mut text = error.find_root().strip_backtrace();
         for prefix in [
             "Error during planning: ",
@@ -162,10 +255,29 @@ impl Lake {
     }
 }
 
+/// The error of Tributary's among the causes of one of the engine's.
+fn own_error(error: &(dyn std::error::Error + 'static)) -> Option<Error> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(own) = error.downcast_ref::<Error>() {
+            return Some(own.clone());
+        }
+        next = error.source();
+    }
+    None
+}
+
 /// The lake's own tables, without those that describe the session.
 const LIST_TABLES: &str = "SELECT table_schema AS database, table_name AS collection \
                            FROM information_schema.tables WHERE table_schema <> 'information_schema' \
                            ORDER BY 1, 2";
+
+/// The same with those of attached databases, whose schemas stand in the place of databases.
+const LIST_ALL_TABLES: &str = "SELECT CASE table_catalog WHEN 'lake' THEN table_schema \
+                               ELSE table_catalog || '.' || table_schema END AS database, \
+                               table_name AS collection \
+                               FROM information_schema.tables WHERE table_schema <> 'information_schema' \
+                               ORDER BY table_catalog <> 'lake', 1, 2";
 
 fn is_show_tables(sql: &str) -> bool {
     let words: Vec<&str> = sql
@@ -299,7 +411,7 @@ impl SchemaProvider for Database {
         }
         let opened = table::open(&self.place.child(name))
             .await
-            .map_err(|e| DataFusionError::External(e.into()))?;
+            .map_err(external)?;
         match opened {
             Some(table) => Ok(Some(table.table_provider().await?)),
             None => Ok(None),

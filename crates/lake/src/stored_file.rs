@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arrow::array::RecordBatch;
 use bytes::{Buf, Bytes};
@@ -9,12 +10,14 @@ use object_store::ObjectStoreExt;
 use object_store::path::Path;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
-    ArrowReaderOptions, ParquetRecordBatchReaderBuilder, RowSelection,
+    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder, RowSelection,
+    RowSelector,
 };
 use parquet::file::reader::{ChunkReader, Length};
 use roaring::RoaringTreemap;
 use tokio::runtime::Handle;
-use tributary_model::{Error, ErrorKind, Result};
+use tributary_convert::arrow_schema::described_schema;
+use tributary_model::{Error, ErrorKind, Result, TableSchema};
 
 use crate::location::Location;
 
@@ -28,6 +31,8 @@ pub(crate) struct StoredFile {
     path: Path,
     size: u64,
     runtime: Handle,
+    /// Why the store did not answer last: readers of Parquet pass on no more than its text.
+    failure: Arc<Mutex<Option<object_store::Error>>>,
 }
 
 impl StoredFile {
@@ -41,18 +46,32 @@ impl StoredFile {
             path,
             size,
             runtime: Handle::current(),
+            failure: Arc::default(),
         }
     }
 
-    fn fetch(&self, start: u64, length: u64) -> Result<Bytes, object_store::Error> {
-        self.runtime.block_on(
-            self.table
-                .root()
-                .get_range(&self.path, start..start + length),
-        )
+    fn fetch(&self, start: u64, length: u64) -> Result<Bytes, String> {
+        let range = start..start + length;
+        let fetched = self
+            .runtime
+            .block_on(self.table.root().get_range(&self.path, range));
+        fetched.map_err(|error| {
+            let text = error.to_string();
+            *self.failure() = Some(error);
+            text
+        })
     }
 
+    fn failure(&self) -> MutexGuard<'_, Option<object_store::Error>> {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The error of a failed read: the store's own, where there is one.
     fn failed(&self, error: parquet::errors::ParquetError) -> Error {
+        if let Some(failure) = self.failure().take() {
+            let what = "cannot read a file of the table";
+            return self.table.failed(what, failure).on("file", self);
+        }
         Error::new(ErrorKind::Storage, "cannot read a file of the table")
             .on("file", self)
             .because(error)
@@ -89,13 +108,65 @@ pub(crate) fn read_foreign(
         .map_err(|error| file.failed(error))?;
     if let Some(rows) = rows {
         let total = builder.metadata().file_metadata().num_rows();
-        let total = usize::try_from(total).unwrap_or(0);
-        let ranges = rows.iter().map(|row| row as usize..row as usize + 1);
-        let ranges = ranges.take_while(|range| range.end <= total);
-        let chosen = RowSelection::from_consecutive_ranges(ranges, total);
-        builder = builder.with_row_selection(chosen);
+        if let Some(chosen) = Rows::Only(rows).selection(usize::try_from(total).unwrap_or(0)) {
+            builder = builder.with_row_selection(chosen);
+        }
     }
     read_with(file, builder, columns, &mut each)
+}
+
+/// As [`read_foreign`], and with the schema that the file was written under, where it tells.
+pub(crate) fn read_described(
+    file: &StoredFile,
+    columns: Option<&[&str]>,
+    rows: Rows<'_>,
+    mut each: impl FnMut(Option<&TableSchema>, RecordBatch) -> Result<()>,
+) -> Result<()> {
+    let failed = |error| file.failed(error);
+    let told = ArrowReaderMetadata::load(file, ArrowReaderOptions::new()).map_err(failed)?;
+    let schema = described_schema(told.schema());
+    let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
+    let metadata =
+        ArrowReaderMetadata::try_new(Arc::clone(told.metadata()), options).map_err(failed)?;
+    let mut builder = ParquetRecordBatchReaderBuilder::new_with_metadata(file.clone(), metadata);
+    let total = builder.metadata().file_metadata().num_rows();
+    if let Some(chosen) = rows.selection(usize::try_from(total).unwrap_or(0)) {
+        builder = builder.with_row_selection(chosen);
+    }
+    read_with(file, builder, columns, &mut |batch| {
+        each(schema.as_ref(), batch)
+    })
+}
+
+/// Which rows of a file are read, by their numbers.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Rows<'a> {
+    /// These.
+    Only(&'a RoaringTreemap),
+    /// All but these.
+    Without(&'a RoaringTreemap),
+}
+
+impl Rows<'_> {
+    /// The rows of a file of `total`; none where all are read.
+    fn selection(self, total: usize) -> Option<RowSelection> {
+        let (rows, chosen) = match self {
+            Self::Only(rows) => (rows, true),
+            Self::Without(rows) if rows.is_empty() => return None,
+            Self::Without(rows) => (rows, false),
+        };
+        let ranges = rows.iter().map(|row| row as usize..row as usize + 1);
+        let ranges = ranges.take_while(|range| range.end <= total);
+        let selection = RowSelection::from_consecutive_ranges(ranges, total);
+        if chosen {
+            return Some(selection);
+        }
+        let inverted = selection.iter().map(|selector| RowSelector {
+            skip: !selector.skip,
+            ..*selector
+        });
+        Some(inverted.collect::<Vec<_>>().into())
+    }
 }
 
 fn read_with(

@@ -5,6 +5,7 @@ use std::io;
 use object_store::path::Path;
 use object_store::{ObjectStoreExt, WriteMultipart};
 use tokio::runtime::Handle;
+use tributary_flow::Failpoint;
 use tributary_model::{Error, ErrorKind, Result};
 
 use crate::location::Location;
@@ -51,6 +52,7 @@ impl Upload {
             .parts
             .take()
             .ok_or_else(|| Error::new(ErrorKind::Internal, "an upload ended twice"))?;
+        Failpoint::UploadUnfinished.hit();
         self.runtime
             .block_on(parts.finish())
             .map_err(|e| self.place.failed("cannot write a file", e))?;

@@ -23,6 +23,7 @@ use tributary_model::{Error, ErrorKind, Namespace, Position, Result, TableSchema
 use crate::delta::follow::LiveTable;
 use crate::delta::log;
 use crate::location::Location;
+use crate::schemas::place_of;
 use crate::stored_file::{self, StoredFile};
 use crate::sync::widen::laid_out;
 
@@ -46,10 +47,7 @@ impl LakeTables {
 #[async_trait]
 impl ComparedTables for LakeTables {
     async fn open(&self, collection: &Namespace) -> Result<Option<Box<dyn ComparedTable>>> {
-        let place = self
-            .lake
-            .child(&collection.database)
-            .child(&collection.collection);
+        let place = place_of(&self.lake, collection);
         let live = LiveTable::open(&place).await.map_err(|error| {
             if error.kind() == ErrorKind::AlreadyExists {
                 error.remedy(

@@ -76,9 +76,36 @@ pub struct Position {
     /// events of `cluster_time` and later ones.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resume_token: Option<String>,
+    /// What the stream selected that the token is of: another selection may not know the token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stream: Option<String>,
+    /// Which deployment's history this is a place in, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deployment: Option<String>,
 }
 
 impl Position {
+    /// Before all events of a moment.
+    #[must_use]
+    pub fn at(cluster_time: ClusterTime) -> Self {
+        Self {
+            cluster_time,
+            resume_token: None,
+            stream: None,
+            deployment: None,
+        }
+    }
+
+    /// The same place by its time alone.
+    #[must_use]
+    pub fn without_token(&self) -> Self {
+        Self {
+            resume_token: None,
+            stream: None,
+            ..self.clone()
+        }
+    }
+
     /// Whether an event has been passed. Tokens of one deployment sort as their events do.
     #[must_use]
     pub fn has_passed(&self, token: &str, cluster_time: ClusterTime) -> bool {
@@ -98,14 +125,37 @@ impl Position {
     }
 }
 
+/// What was done where the source had forgotten changes that a table lacks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum GapRemedy {
+    /// The collection was loaded anew: its table lacks no document, but no version of them tells
+    /// what happened in between.
+    Reloaded,
+    /// The table went on without them: documents that changed in between are as they were before
+    /// until they change again.
+    Accepted,
+}
+
+/// A stretch of history that a table has not seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Gap {
+    /// The moment up to which changes had been applied.
+    pub from: ClusterTime,
+    /// The moment from which on they are again.
+    pub to: ClusterTime,
+    /// What was done about it.
+    pub remedy: GapRemedy,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn position(seconds: u32, token: Option<&str>) -> Position {
         Position {
-            cluster_time: ClusterTime::new(seconds, 1),
             resume_token: token.map(str::to_owned),
+            ..Position::at(ClusterTime::new(seconds, 1))
         }
     }
 

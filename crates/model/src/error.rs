@@ -1,6 +1,7 @@
 //! The one error that crosses crate boundaries, and what is done about each kind.
 
 use std::fmt;
+use std::sync::Arc;
 
 /// The result of everything that can fail across a crate boundary.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -32,6 +33,10 @@ pub enum ErrorKind {
     Storage,
     /// The source does not remember the changes that come next.
     HistoryLost,
+    /// The source is not the one that the target has followed so far.
+    OtherSource,
+    /// Documents have another schema than their table, and that is to be approved first.
+    SchemaChanged,
     /// Stopped on request before the end.
     Interrupted,
     /// A bug in Tributary.
@@ -62,11 +67,12 @@ impl ErrorKind {
 /// A failure: what failed, on what, why, and what to do about it.
 ///
 /// Its `Display` is one line, `message (on key value, …): cause; remedy`, and carries no secret.
+#[derive(Clone)]
 pub struct Error {
     kind: ErrorKind,
     message: String,
     context: Vec<(&'static str, String)>,
-    cause: Option<Box<dyn std::error::Error + Send + Sync>>,
+    cause: Option<Arc<dyn std::error::Error + Send + Sync>>,
     remedy: Option<String>,
 }
 
@@ -96,7 +102,7 @@ impl Error {
     /// Gives the error that caused this one.
     #[must_use]
     pub fn because(mut self, cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
-        self.cause = Some(cause.into());
+        self.cause = Some(Arc::from(cause.into()));
         self
     }
 

@@ -4,12 +4,16 @@
 //! built on its words.
 
 pub mod change;
+pub mod decisions;
 pub mod error;
 pub mod namespace;
 pub mod schema;
+pub mod schema_change;
 pub mod widen;
 
-pub use change::{ClusterTime, Operation, Position};
+pub use change::{ClusterTime, Gap, GapRemedy, Operation, Position};
+pub use decisions::{Decision, Decisions, DescribedTable, OnSchemaChange, SchemaDecision};
 pub use error::{Error, ErrorKind, Result};
 pub use namespace::Namespace;
 pub use schema::{Column, ColumnType, DecimalShape, TableSchema};
+pub use schema_change::SchemaChange;

@@ -1,35 +1,104 @@
 //! Reading a deployment's changes as raw batches of one change stream.
 
-use std::collections::HashMap;
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::time::{Duration, SystemTime};
+mod fragments;
+mod reply;
+
+use std::sync::{MutexGuard, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use futures::StreamExt;
-use mongodb::bson::{Document, RawBsonRef, RawDocument, doc};
+use mongodb::bson::{Bson, Document, doc};
 use mongodb::options::{ReadPreference, SelectionCriteria};
 use tokio::sync::mpsc;
-use tributary_flow::{
-    Change, ChangeSource, Event, EventBatch, EventKind, HistoryWindow, TransactionId,
-};
-use tributary_model::{ClusterTime, Error, ErrorKind, Namespace, Operation, Position, Result};
+use tributary_flow::{ChangeSource, EventBatch, HistoryWindow};
+use tributary_model::{ClusterTime, Error, ErrorKind, Namespace, Position, Result};
+use xxhash_rust::xxh3::xxh3_64;
 
-use crate::error::CHANGE_STREAM_FATAL_ERROR;
-use crate::selection::is_the_servers;
-use crate::snapshot::{MongoSource, reply_bytes, whole_number};
+use crate::error::{BSON_OBJECT_TOO_LARGE, CHANGE_STREAM_FATAL_ERROR};
+use crate::snapshot::{MongoSource, reply_bytes};
 use crate::updated::{LookupError, look_up};
+use reply::Replies;
 
 /// How long the server waits for something to happen before it answers that nothing has.
-const IDLE: Duration = Duration::from_secs(1);
+pub(crate) const IDLE: Duration = Duration::from_secs(1);
+/// The same where nothing is read beyond the present. A server that has got there answers what the
+/// end waits for; one that has not is asked again so often.
+pub(crate) const IDLE_AT_THE_PRESENT: Duration = Duration::from_millis(20);
 /// How long an answer is waited for at most. A server that reads through millions of changes of
 /// other collections is silent for minutes; the driver itself notices a server that is gone.
 const SILENCE: Duration = Duration::from_secs(15 * 60);
-/// What servers of version 6.0 say of their protocol.
-const WIRE_VERSION_6_0: u64 = 17;
 /// The most events of a batch. The server ends one at 16 MB by itself.
 const BATCH_EVENTS: u32 = 5_000;
+
+/// What is known of the deployment since it was last asked.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Server {
+    version: [i32; 3],
+    /// The id of the replica set or the sharded cluster, where the user may read it.
+    deployment: Option<String>,
+}
+
+impl Server {
+    /// Whether it tells of more than documents: version 6.0 and later.
+    fn tells_more(&self) -> bool {
+        self.version >= [6, 0, 0]
+    }
+
+    /// Whether it can split events that are too large.
+    fn splits_events(&self) -> bool {
+        let of_6_0 = self.version[..2] == [6, 0] && self.version[2] >= 9;
+        of_6_0 || self.version >= [7, 0, 0]
+    }
+}
+
+/// How much of an event is asked for. An event with everything may be larger than the server can
+/// send; it fails its whole batch then.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Detail {
+    /// Everything.
+    All,
+    /// Everything, in batches of one event: those before the one that is too large still come.
+    OneByOne,
+    /// One event without the document before it and the description of the update.
+    WithoutImages,
+    /// One event without any document, which is looked up.
+    KeyOnly,
+}
+
+impl Detail {
+    /// What is tried when this was too much.
+    fn less(self) -> Option<Self> {
+        match self {
+            Self::All => Some(Self::OneByOne),
+            Self::OneByOne => Some(Self::WithoutImages),
+            Self::WithoutImages => Some(Self::KeyOnly),
+            Self::KeyOnly => None,
+        }
+    }
+
+    /// The most events of a batch, and after how many everything is asked for again.
+    fn events(self) -> (u32, Option<usize>) {
+        match self {
+            Self::All => (BATCH_EVENTS, None),
+            // The one that was too large is among so many.
+            Self::OneByOne => (1, Some(BATCH_EVENTS as usize)),
+            Self::WithoutImages | Self::KeyOnly => (1, Some(1)),
+        }
+    }
+
+    fn is_reduced(self) -> bool {
+        matches!(self, Self::WithoutImages | Self::KeyOnly)
+    }
+}
+
+/// Why reading has ended without a failure.
+enum Read {
+    /// Nobody listens any more, or the stream was invalidated.
+    Ended,
+    /// As many events were passed as were to be read in this way.
+    Passed,
+}
 
 #[async_trait]
 impl ChangeSource for MongoSource {
@@ -47,39 +116,43 @@ impl ChangeSource for MongoSource {
                 .on("server", &self.connection.server)
                 .remedy("connect to a replica set or a sharded cluster: a standalone server keeps no history of changes")
         })?;
-        let hello = self
-            .connection
-            .client
-            .database("admin")
-            .run_command(doc! { "hello": 1 })
-            .selection_criteria(self.connection.read_from.clone())
-            .await
-            .map_err(|error| self.connection.failed("cannot connect", &error))?;
-        let wire_version = whole_number(&hello, "maxWireVersion");
-        self.is_6_0
-            .store(wire_version >= WIRE_VERSION_6_0, Ordering::Relaxed);
+        let server = self.ask_server().await?;
+        *self.server() = server.clone();
         let cluster_time = ClusterTime::new(time.time, time.increment);
         self.read_behind(cluster_time);
         Ok(Position {
-            cluster_time,
-            resume_token: None,
+            deployment: server.deployment,
+            stream: Some(self.stream_id()),
+            ..Position::at(cluster_time)
         })
     }
 
     async fn follow(&self, from: &Position, out: mpsc::Sender<EventBatch>) -> Result<()> {
-        let mut reached = from.clone();
-        let result = self.read_changes(&mut reached, &out).await;
-        let Err(ReadFailure::TokenNotFound) = result else {
-            return result.map_err(|failure| failure.told(self));
+        self.check_deployment(from).await?;
+        let stream = self.stream_id();
+        let mut reached = match from.stream.as_ref() == Some(&stream) {
+            true => from.clone(),
+            // The token may be of an event that is not among those that are selected now. The time
+            // will do: what has been passed is known by the tables.
+            false => from.without_token(),
         };
-        // The event of the token is not among those that are selected now. The time will do: what
-        // has been passed is known by the tables.
-        let mut from = Position {
-            resume_token: None,
-            ..reached
-        };
-        let result = self.read_changes(&mut from, &out).await;
-        result.map_err(|failure| failure.told(self))
+        reached.stream = Some(stream);
+        reached.deployment = self.server().deployment.clone();
+        let mut detail = Detail::All;
+        loop {
+            let failure = match self.read_changes(&mut reached, detail, &out).await {
+                Ok(Read::Ended) => return Ok(()),
+                Ok(Read::Passed) => {
+                    detail = Detail::All;
+                    continue;
+                }
+                Err(failure) => failure,
+            };
+            detail = match (&failure, detail.less()) {
+                (ReadFailure::TooLarge(_), Some(less)) => less,
+                _ => return Err(failure.told(self)),
+            };
+        }
     }
 
     fn selects(&self, collection: &Namespace) -> bool {
@@ -101,20 +174,23 @@ impl ChangeSource for MongoSource {
 /// Why the changes cannot be read on.
 enum ReadFailure {
     /// The stream has no event of that token.
-    TokenNotFound,
+    TokenNotFound(mongodb::error::Error),
+    /// An event is larger than the server can send.
+    TooLarge(mongodb::error::Error),
     Driver(mongodb::error::Error),
     Told(Error),
 }
 
 impl ReadFailure {
     fn of(error: mongodb::error::Error) -> Self {
-        match error.kind.as_ref() {
-            mongodb::error::ErrorKind::Command(command)
-                if command.code == CHANGE_STREAM_FATAL_ERROR
-                    && command.message.contains("resume token was not found") =>
-            {
-                Self::TokenNotFound
+        let mongodb::error::ErrorKind::Command(command) = error.kind.as_ref() else {
+            return Self::Driver(error);
+        };
+        match command.code {
+            CHANGE_STREAM_FATAL_ERROR if command.message.contains("resume token was not found") => {
+                Self::TokenNotFound(error)
             }
+            BSON_OBJECT_TOO_LARGE => Self::TooLarge(error),
             _ => Self::Driver(error),
         }
     }
@@ -122,26 +198,117 @@ impl ReadFailure {
     fn told(self, source: &MongoSource) -> Error {
         const WHAT: &str = "cannot read the changes";
         match self {
-            Self::TokenNotFound => Error::new(ErrorKind::HistoryLost, WHAT)
-                .on("server", &source.connection.server)
-                .because("the server does not know the resume token"),
+            Self::TokenNotFound(error) => other_source(
+                "the source does not know the event that was read last",
+                source,
+            )
+            .because(error.to_string()),
+            Self::TooLarge(error) => Error::new(
+                ErrorKind::InvalidData,
+                "a change is larger than an event of the change stream can be, even without its documents",
+            )
+            .on("server", &source.connection.server)
+            .because(error.to_string())
+            .remedy("its `_id` takes several megabytes: delete that document, and load the collection anew with --overwrite"),
             Self::Driver(error) => source.connection.failed(WHAT, &error),
             Self::Told(error) => error,
         }
     }
 }
 
+/// The source is not the one whose changes have been followed so far.
+fn other_source(what: &str, source: &MongoSource) -> Error {
+    Error::new(ErrorKind::OtherSource, what).on("server", &source.connection.server)
+}
+
 impl MongoSource {
+    fn server(&self) -> MutexGuard<'_, Server> {
+        // Nothing that can panic runs while it is held.
+        self.server.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn ask_server(&self) -> Result<Server> {
+        let build = self
+            .connection
+            .client
+            .database("admin")
+            .run_command(doc! { "buildInfo": 1 })
+            .selection_criteria(self.connection.read_from.clone())
+            .await
+            .map_err(|error| self.connection.failed("cannot connect", &error))?;
+        let mut version = [0; 3];
+        let parts = build.get_array("versionArray").into_iter().flatten();
+        for (part, number) in version.iter_mut().zip(parts) {
+            *part = number.as_i32().unwrap_or(0);
+        }
+        Ok(Server {
+            version,
+            deployment: self.ask_deployment().await,
+        })
+    }
+
+    /// The id of the replica set or the sharded cluster; none where the user may not read it.
+    async fn ask_deployment(&self) -> Option<String> {
+        let find = async |database: &str, collection: &str| {
+            let collection = self
+                .connection
+                .client
+                .database(database)
+                .collection(collection);
+            let find = collection
+                .find_one(doc! {})
+                .selection_criteria(self.connection.read_from.clone());
+            let found: Option<Document> = find.await.ok()?;
+            found
+        };
+        let id = |id: &Bson| id.as_object_id().map(|id| id.to_hex());
+        if let Some(set) = find("local", "system.replset").await {
+            return id(set.get_document("settings").ok()?.get("replicaSetId")?);
+        }
+        id(find("config", "version").await?.get("clusterId")?)
+    }
+
+    /// That it is the deployment that `position` is a place in.
+    async fn check_deployment(&self, position: &Position) -> Result<()> {
+        let Some(expected) = &position.deployment else {
+            return Ok(());
+        };
+        match self.ask_deployment().await {
+            Some(found) if found != *expected => Err(other_source(
+                "another deployment answers at the source's address",
+                self,
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// What the stream selects, in short: tokens of streams that select the same are good for one
+    /// another.
+    fn stream_id(&self) -> String {
+        let (database, whole) = self.watched();
+        let mut pipeline = self.change_pipeline(doc! {}, whole, Detail::All);
+        pipeline.push(doc! { "database": database });
+        let text = Bson::from(pipeline).into_canonical_extjson().to_string();
+        format!("{:016x}", xxh3_64(text.as_bytes()))
+    }
+
+    /// The database that is watched, and whether that means all of them.
+    fn watched(&self) -> (&str, bool) {
+        match self.connection.database() {
+            Some(database) => (database, false),
+            None => ("admin", true),
+        }
+    }
+
     /// Sends the events behind `position`, and moves it on with them.
     async fn read_changes(
         &self,
         position: &mut Position,
+        detail: Detail,
         out: &mpsc::Sender<EventBatch>,
-    ) -> Result<(), ReadFailure> {
-        let (database, whole) = match self.connection.database() {
-            Some(database) => (database, false),
-            None => ("admin", true),
-        };
+    ) -> Result<Read, ReadFailure> {
+        let (database, whole) = self.watched();
+        let (batch_events, most_events) = detail.events();
         // Without a first batch the answer comes at once, however much there is to read through.
         let mut cursor = self
             .connection
@@ -149,27 +316,30 @@ impl MongoSource {
             .database(database)
             .run_cursor_command(doc! {
                 "aggregate": 1,
-                "pipeline": self.change_pipeline(position, whole),
+                "pipeline": self.change_pipeline(start_of(position), whole, detail),
                 "cursor": { "batchSize": 0 },
                 "readConcern": { "level": "majority" },
                 "comment": "tributary sync",
             })
             .selection_criteria(self.connection.read_from.clone())
-            .batch_size(BATCH_EVENTS)
-            .max_time(IDLE)
+            .batch_size(batch_events)
+            .max_time(self.idle)
             .batch()
             .await
             .map_err(ReadFailure::of)?;
-        let mut names = Names::default();
-        // What the server had told of its present when it was asked for the batch that comes.
-        let mut asked_at = ClusterTime::default();
+        let mut replies = Replies::new(position.clone(), detail.is_reduced());
         let mut read: Option<EventBatch> = None;
+        let mut events = 0;
         loop {
+            if most_events.is_some_and(|most| events >= most) {
+                let is_heard = self.pass_on(read.take(), position, out).await?;
+                return Ok(if is_heard { Read::Passed } else { Read::Ended });
+            }
             // The documents of one batch are looked up while the server puts the next together.
             let next = tokio::time::timeout(SILENCE, cursor.next());
             let (next, passed_on) = tokio::join!(next, self.pass_on(read.take(), position, out));
             if !passed_on? {
-                return Ok(());
+                return Ok(Read::Ended);
             }
             let Ok(next) = next else {
                 let silent = Error::new(
@@ -179,17 +349,17 @@ impl MongoSource {
                 return Err(self.told(silent));
             };
             let Some(reply) = next else {
-                return Ok(());
+                return Ok(Read::Ended);
             };
             let reply = reply_bytes(reply.map_err(ReadFailure::of)?);
-            let (batch, present) = parse_batch(&reply, &mut names, asked_at).map_err(|error| {
+            let batch = replies.parse(&reply).map_err(|error| {
                 let malformed = Error::new(
                     ErrorKind::InvalidData,
                     "an event of the change stream cannot be read",
                 );
                 self.told(malformed.because(error))
             })?;
-            asked_at = present;
+            events += batch.events.len();
             read = Some(batch);
         }
     }
@@ -222,33 +392,23 @@ impl MongoSource {
         ReadFailure::Told(error.on("server", &self.connection.server))
     }
 
-    /// Whether the server is of version 6.0 or later, as far as `now` has found.
-    fn tells_more(&self) -> bool {
-        self.is_6_0.load(Ordering::Relaxed)
-    }
-
-    fn change_pipeline(&self, from: &Position, whole_deployment: bool) -> Vec<Document> {
-        let mut stream = doc! {};
-        if self.tells_more() {
+    /// The stages of the stream that begins as `start` says.
+    fn change_pipeline(
+        &self,
+        start: Document,
+        whole_deployment: bool,
+        detail: Detail,
+    ) -> Vec<Document> {
+        let server = self.server().clone();
+        let mut stream = start;
+        if server.tells_more() {
             // Also events of collections as such, and the UUID of each event's collection.
             stream.insert("showExpandedEvents", true);
         }
-        if self.every_version && self.tells_more() {
+        if self.every_version && server.tells_more() {
             stream.insert("fullDocument", "whenAvailable");
             stream.insert("fullDocumentBeforeChange", "whenAvailable");
         }
-        match &from.resume_token {
-            // Also behind an event that has ended its stream.
-            Some(token) => stream.insert("startAfter", doc! { "_data": token }),
-            None => {
-                let time = from.cluster_time;
-                let time = mongodb::bson::Timestamp {
-                    time: time.seconds(),
-                    increment: time.ordinal(),
-                };
-                stream.insert("startAtOperationTime", time)
-            }
-        };
         if whole_deployment {
             stream.insert("allChangesForCluster", true);
         }
@@ -260,10 +420,18 @@ impl MongoSource {
                 { "ns.coll": { "$exists": false } },
             ] } });
         }
-        if !self.every_version {
+        if detail.is_reduced() {
+            pipeline.push(doc! { "$unset": ["fullDocumentBeforeChange", "updateDescription"] });
+        } else if !self.every_version {
             // Documents are looked up as a whole. An update of several megabytes would be larger
             // than an event may be.
             pipeline.push(doc! { "$unset": ["updateDescription"] });
+        }
+        if detail == Detail::KeyOnly {
+            pipeline.push(doc! { "$unset": ["fullDocument"] });
+        }
+        if self.every_version && server.splits_events() {
+            pipeline.push(doc! { "$changeStreamSplitLargeEvent": {} });
         }
         pipeline
     }
@@ -295,215 +463,56 @@ impl MongoSource {
     }
 }
 
-/// The names of collections that have been met, each kept once.
-#[derive(Default)]
-struct Names {
-    last: Option<Arc<Namespace>>,
-    all: HashMap<Namespace, Arc<Namespace>>,
+/// Where a stream begins, as its first stage says it.
+fn start_of(position: &Position) -> Document {
+    match &position.resume_token {
+        // Also behind an event that has ended its stream.
+        Some(token) => doc! { "startAfter": { "_data": token } },
+        None => {
+            let time = position.cluster_time;
+            let time = mongodb::bson::Timestamp {
+                time: time.seconds(),
+                increment: time.ordinal(),
+            };
+            doc! { "startAtOperationTime": time }
+        }
+    }
 }
 
-impl Names {
-    fn get(&mut self, database: &str, collection: &str) -> Arc<Namespace> {
-        if let Some(last) = &self.last
-            && last.collection == collection
-            && last.database == database
-        {
-            return Arc::clone(last);
-        }
-        let name = Namespace::new(database, collection);
-        let shared = match self.all.get(&name) {
-            Some(known) => Arc::clone(known),
-            None => {
-                let shared = Arc::new(name.clone());
-                self.all.insert(name, Arc::clone(&shared));
-                shared
-            }
+#[cfg(test)]
+mod tests {
+    use super::{Detail, Server};
+
+    #[test]
+    fn servers_split_events_from_6_0_9_on() {
+        let splits = |version| {
+            let server = Server {
+                version,
+                deployment: None,
+            };
+            server.splits_events()
         };
-        self.last = Some(Arc::clone(&shared));
-        shared
-    }
-}
-
-type ParseError = Box<dyn std::error::Error + Send + Sync>;
-
-/// The batch of a reply, and what the server told of its present in it.
-fn parse_batch(
-    reply: &Bytes,
-    names: &mut Names,
-    asked_at: ClusterTime,
-) -> Result<(EventBatch, ClusterTime), ParseError> {
-    let root = RawDocument::from_bytes(reply)?;
-    let cursor = root.get_document("cursor")?;
-    let events = match cursor.get("nextBatch")? {
-        Some(batch) => batch,
-        None => cursor.get("firstBatch")?.ok_or("no batch in the reply")?,
-    };
-    let events = events.as_array().ok_or("the batch is not an array")?;
-    let mut parsed = Vec::new();
-    for event in events {
-        let event = event?.as_document().ok_or("the event is not a document")?;
-        let event = parse_event(reply, event, names)?;
-        // Renames tell of collections that are to be loaded.
-        let is_rename = matches!(event.kind, EventKind::Rename { .. });
-        if is_rename || !is_the_servers(&event.namespace.collection) {
-            parsed.push(event);
+        for version in [[5, 0, 31], [6, 0, 0], [6, 0, 8], [6, 3, 9]] {
+            assert!(!splits(version), "{version:?}");
+        }
+        for version in [[6, 0, 9], [6, 0, 24], [7, 0, 0], [8, 2, 1]] {
+            assert!(splits(version), "{version:?}");
         }
     }
-    let token = match cursor.get("postBatchResumeToken")? {
-        Some(token) => token
-            .as_document()
-            .ok_or("the resume token is not a document")?
-            .get_str("_data")?,
-        None => parsed
-            .last()
-            .map(Event::token)
-            .ok_or("the reply has no resume token")?,
-    };
-    let position = Position {
-        cluster_time: time_of_token(token).ok_or("the resume token holds no time")?,
-        resume_token: Some(token.to_owned()),
-    };
-    let present = match root.get("operationTime")? {
-        Some(RawBsonRef::Timestamp(time)) => ClusterTime::new(time.time, time.increment),
-        _ => ClusterTime::default(),
-    };
-    // A token of a moment may stand before the moment's own events. But where nothing more was
-    // found by a server that had been at a moment before, there is nothing more up to it.
-    let mut complete_to = ClusterTime(position.cluster_time.0.saturating_sub(1));
-    if parsed.is_empty() {
-        complete_to = complete_to.max(asked_at);
-    }
-    let batch = EventBatch {
-        events: parsed,
-        position,
-        complete_to,
-        bytes: reply.len(),
-        received: SystemTime::now(),
-    };
-    Ok((batch, present))
-}
 
-/// The cluster time at the beginning of a token: the byte that stands for a timestamp, and its
-/// eight bytes.
-fn time_of_token(token: &str) -> Option<ClusterTime> {
-    const TIMESTAMP: &str = "82";
-    let digits = token.strip_prefix(TIMESTAMP)?.get(..16)?;
-    u64::from_str_radix(digits, 16).ok().map(ClusterTime)
-}
-
-#[derive(Default)]
-struct Fields<'a> {
-    token: Option<&'a str>,
-    operation: Option<&'a str>,
-    cluster_time: Option<ClusterTime>,
-    wall_time: Option<i64>,
-    namespace: Option<&'a RawDocument>,
-    to: Option<&'a RawDocument>,
-    collection: Option<[u8; 16]>,
-    key: Option<&'a RawDocument>,
-    document: Option<&'a RawDocument>,
-    before: Option<&'a RawDocument>,
-    update: Option<&'a RawDocument>,
-    session: Option<&'a RawDocument>,
-    transaction: Option<i64>,
-}
-
-impl<'a> Fields<'a> {
-    fn of(event: &'a RawDocument) -> Result<Self, ParseError> {
-        let mut fields = Self::default();
-        for element in event {
-            let (name, value) = element?;
-            match (name.as_str(), value) {
-                ("_id", RawBsonRef::Document(id)) => fields.token = Some(id.get_str("_data")?),
-                ("operationType", RawBsonRef::String(name)) => fields.operation = Some(name),
-                ("clusterTime", RawBsonRef::Timestamp(time)) => {
-                    fields.cluster_time = Some(ClusterTime::new(time.time, time.increment));
-                }
-                ("wallTime", RawBsonRef::DateTime(time)) => {
-                    fields.wall_time = Some(time.timestamp_millis());
-                }
-                ("ns", RawBsonRef::Document(ns)) => fields.namespace = Some(ns),
-                ("to", RawBsonRef::Document(ns)) => fields.to = Some(ns),
-                ("collectionUUID", RawBsonRef::Binary(uuid)) => {
-                    fields.collection = uuid.bytes.try_into().ok();
-                }
-                ("documentKey", RawBsonRef::Document(key)) => fields.key = Some(key),
-                ("fullDocument", RawBsonRef::Document(document)) => {
-                    fields.document = Some(document);
-                }
-                ("fullDocumentBeforeChange", RawBsonRef::Document(document)) => {
-                    fields.before = Some(document);
-                }
-                ("updateDescription", RawBsonRef::Document(update)) => {
-                    fields.update = Some(update);
-                }
-                ("lsid", RawBsonRef::Document(session)) => fields.session = Some(session),
-                ("txnNumber", value) => {
-                    fields.transaction = value.as_i64().or_else(|| value.as_i32().map(i64::from));
-                }
-                _ => {}
-            }
+    #[test]
+    fn less_and_less_is_asked_for_until_nothing_is_left_out() {
+        let mut detail = Detail::All;
+        let mut ways = vec![detail];
+        while let Some(less) = detail.less() {
+            ways.push(less);
+            detail = less;
         }
-        Ok(fields)
+        assert_eq!(ways.len(), 4);
+        // Only what was too large is asked for in part.
+        assert!(
+            ways.iter()
+                .all(|way| !way.is_reduced() || way.events().1 == Some(1))
+        );
     }
-}
-
-fn parse_event(reply: &Bytes, event: &RawDocument, names: &mut Names) -> Result<Event, ParseError> {
-    let fields = Fields::of(event)?;
-    let slice = |document: &RawDocument| reply.slice_ref(document.as_bytes());
-    let token = fields.token.ok_or("an event has no resume token")?;
-    let name = fields.operation.ok_or("an event has no type")?;
-    let operation = match name {
-        "insert" => Some(Operation::Insert),
-        "update" => Some(Operation::Update),
-        "replace" => Some(Operation::Replace),
-        "delete" => Some(Operation::Delete),
-        _ => None,
-    };
-    let kind = match (operation, name) {
-        (Some(operation), _) => EventKind::Change(Change {
-            operation,
-            key: slice(fields.key.ok_or("a change has no key")?),
-            document: fields.document.map(slice),
-            looked_up: false,
-            before: fields.before.map(slice),
-            update: fields.update.map(slice),
-            transaction: fields
-                .session
-                .zip(fields.transaction)
-                .map(|(session, number)| TransactionId {
-                    session: slice(session),
-                    number,
-                }),
-        }),
-        (None, "drop") => EventKind::Drop,
-        (None, "rename") => {
-            let to = fields.to.ok_or("a rename has no new name")?;
-            EventKind::Rename {
-                to: Namespace::new(to.get_str("db")?, to.get_str("coll")?),
-            }
-        }
-        (None, "dropDatabase") => EventKind::DropDatabase,
-        (None, "invalidate") => EventKind::Invalidate,
-        (None, other) => EventKind::Other(other.to_owned()),
-    };
-    let namespace = match fields.namespace {
-        Some(ns) => names.get(ns.get_str("db")?, ns.get_str("coll").unwrap_or_default()),
-        None => names.get("", ""),
-    };
-    let cluster_time = match fields.cluster_time {
-        Some(time) => time,
-        None => time_of_token(token).ok_or("an event has no time")?,
-    };
-    Ok(Event {
-        namespace,
-        collection: fields.collection,
-        token: reply.slice_ref(token.as_bytes()),
-        cluster_time,
-        // Servers before 6.0 tell the second only.
-        wall_time: fields
-            .wall_time
-            .unwrap_or_else(|| i64::from(cluster_time.seconds()) * 1000),
-        kind,
-    })
 }

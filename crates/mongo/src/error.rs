@@ -12,6 +12,7 @@ const CAPPED_POSITION_LOST: i32 = 136;
 pub(crate) const CHANGE_STREAM_FATAL_ERROR: i32 = 280;
 const CHANGE_STREAM_HISTORY_LOST: i32 = 286;
 const ATLAS_ERROR: i32 = 8000;
+pub(crate) const BSON_OBJECT_TOO_LARGE: i32 = 10_334;
 /// Codes after which the same request may succeed on another try.
 const TRANSIENT: &[i32] = &[
     6,     // HostUnreachable
@@ -91,13 +92,8 @@ fn classify(error: &DriverError) -> (ErrorKind, Option<&'static str>) {
                 (ErrorKind::Unauthenticated, Some(CREDENTIALS))
             }
             NAMESPACE_NOT_FOUND => (ErrorKind::NotFound, None),
-            CHANGE_STREAM_HISTORY_LOST => (
-                ErrorKind::HistoryLost,
-                Some(
-                    "the oplog does not reach back to where this stopped: load the collections anew \
-                     with --overwrite, and make the oplog larger (`replSetResizeOplog`)",
-                ),
-            ),
+            // What is done about it is for each table to say.
+            CHANGE_STREAM_HISTORY_LOST => (ErrorKind::HistoryLost, None),
             code if TRANSIENT.contains(&code)
                 || error.contains_label("ResumableChangeStreamError") =>
             {

@@ -62,7 +62,9 @@ impl Selection {
         })
     }
 
-    pub(crate) fn includes(&self, collection: &str) -> bool {
+    /// Whether a collection of that name is read.
+    #[must_use]
+    pub fn includes(&self, collection: &str) -> bool {
         let selected = self.collections.is_empty()
             || self
                 .collections
@@ -84,11 +86,13 @@ impl Selection {
         if self.collections.is_empty() {
             return None;
         }
-        let patterns: Vec<String> = self
+        let mut patterns: Vec<String> = self
             .collections
             .iter()
             .map(|pattern| pattern_to_regex(pattern.as_str()))
             .collect();
+        // The same stream, in whichever order they were given.
+        patterns.sort();
         Some(format!("^(?:{})$", patterns.join("|")))
     }
 
@@ -139,12 +143,14 @@ fn pattern_to_regex(pattern: &str) -> String {
                     if matches!(c, '\\' | '[' | ']' | '^') {
                         regex.push('\\');
                     }
-                    regex.push(c);
+                    push_plain(&mut regex, c);
                     first = false;
                 }
                 regex.push(']');
             }
-            c if c.is_alphanumeric() || c == '_' => regex.push(c),
+            c if c.is_alphanumeric() || matches!(c, '_' | '\'') || c.is_ascii_control() => {
+                push_plain(&mut regex, c);
+            }
             c => {
                 regex.push('\\');
                 regex.push(c);
@@ -152,6 +158,16 @@ fn pattern_to_regex(pattern: &str) -> String {
         }
     }
     regex
+}
+
+/// Adds a character that stands for itself. The server puts expressions of change streams into JSON
+/// in single quotes, and escapes neither those nor control characters.
+fn push_plain(regex: &mut String, c: char) {
+    if c == '\'' || c.is_ascii_control() {
+        regex.push_str(&format!("\\x{:02x}", u32::from(c)));
+    } else {
+        regex.push(c);
+    }
 }
 
 fn parse_filter(text: &str) -> Result<Document> {
@@ -234,5 +250,7 @@ mod tests {
         assert_eq!(pattern_to_regex("order*"), r"order[\s\S]*");
         assert_eq!(pattern_to_regex("[!a-c]?"), r"[^a-c][\s\S]");
         assert_eq!(pattern_to_regex("[[]x[]]"), r"[\[]x[\]]");
+        assert_eq!(pattern_to_regex("o'dd[']"), r"o\x27dd[\x27]");
+        assert_eq!(pattern_to_regex("a\tb"), r"a\x09b");
     }
 }

@@ -1,6 +1,8 @@
 //! Reading collections as raw batches.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -16,6 +18,7 @@ use tributary_flow::{
 };
 use tributary_model::{ClusterTime, Error, ErrorKind, Namespace, Result};
 
+use crate::changes::{IDLE, IDLE_AT_THE_PRESENT, Server};
 use crate::connect::Connection;
 use crate::error::NAMESPACE_NOT_FOUND;
 use crate::selection::Selection;
@@ -39,10 +42,11 @@ pub struct MongoSource {
     pub(crate) selection: Selection,
     /// What snapshots must show: everything up to this moment.
     behind: AtomicU64,
-    /// Whether the server is of version 6.0 or later.
-    pub(crate) is_6_0: AtomicBool,
+    pub(crate) server: Mutex<Server>,
     /// Whether changes are to say what exactly they were.
     pub(crate) every_version: bool,
+    /// How long the server waits for a change before it answers that there is none.
+    pub(crate) idle: Duration,
 }
 
 impl MongoSource {
@@ -53,8 +57,9 @@ impl MongoSource {
             connection,
             selection,
             behind: AtomicU64::new(0),
-            is_6_0: AtomicBool::new(false),
+            server: Mutex::default(),
             every_version: false,
+            idle: IDLE,
         }
     }
 
@@ -64,6 +69,16 @@ impl MongoSource {
     pub fn with_every_version(self) -> Self {
         Self {
             every_version: true,
+            ..self
+        }
+    }
+
+    /// The same, whose changes are read to the present and no further: that there is none is said
+    /// soon, and not after a time in which one may come.
+    #[must_use]
+    pub fn to_the_present(self) -> Self {
+        Self {
+            idle: IDLE_AT_THE_PRESENT,
             ..self
         }
     }
@@ -162,19 +177,9 @@ impl MongoSource {
         }
         Ok((Some(documents), Some(bytes)))
     }
-}
 
-#[async_trait]
-impl SnapshotSource for MongoSource {
-    fn address(&self) -> String {
-        format!(
-            "mongodb://{} {}",
-            self.connection.server(),
-            self.selection.describe()
-        )
-    }
-
-    async fn collections(&self) -> Result<Vec<CollectionInfo>> {
+    /// The collections that are selected, and whether there are any at all.
+    async fn list(&self) -> Result<(Vec<CollectionInfo>, bool)> {
         let mut found = Vec::new();
         let mut listed_any = false;
         for database in self.databases().await? {
@@ -203,6 +208,22 @@ impl SnapshotSource for MongoSource {
             found.extend(described.try_collect::<Vec<_>>().await?);
         }
         found.sort_by(|a, b| a.namespace.cmp(&b.namespace));
+        Ok((found, listed_any))
+    }
+}
+
+#[async_trait]
+impl SnapshotSource for MongoSource {
+    fn address(&self) -> String {
+        format!(
+            "mongodb://{} {}",
+            self.connection.server(),
+            self.selection.describe()
+        )
+    }
+
+    async fn collections(&self) -> Result<Vec<CollectionInfo>> {
+        let (found, listed_any) = self.list().await?;
         let not_found = |what: String| {
             let mut error =
                 Error::new(ErrorKind::NotFound, what).on("server", &self.connection.server);
@@ -227,6 +248,10 @@ impl SnapshotSource for MongoSource {
                 .remedy("check the --collection patterns"));
         }
         Ok(found)
+    }
+
+    async fn present(&self) -> Result<Vec<CollectionInfo>> {
+        Ok(self.list().await?.0)
     }
 
     async fn plan(&self, collection: &CollectionInfo, parallel: usize) -> Result<Vec<Partition>> {

@@ -36,8 +36,8 @@ struct Request {
     ids: Vec<Bson>,
 }
 
-/// Gives the updates among `events` their documents, as they are at the last event or later. An
-/// update of a document that is gone by now stays without.
+/// Gives the changes among `events` that came without one their documents, as they are at the last
+/// event or later. A change of a document that is gone by now stays without.
 pub(crate) async fn look_up(
     connection: &Connection,
     events: &mut [Event],
@@ -100,7 +100,7 @@ pub(crate) async fn look_up(
 fn wants(event: &Event) -> Option<(Home, &[u8])> {
     match &event.kind {
         EventKind::Change(change)
-            if change.operation == Operation::Update && change.document.is_none() =>
+            if change.operation != Operation::Delete && change.document.is_none() =>
         {
             Some((
                 (Arc::clone(&event.namespace), event.collection),

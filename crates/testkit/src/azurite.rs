@@ -130,22 +130,7 @@ impl AzuriteServer {
 
 fn install() -> Result<std::path::PathBuf> {
     cache::directory(&PACKAGE.replace('@', "-"), |path| {
-        cache::run(
-            Command::new("npm")
-                .args([
-                    "install",
-                    "--no-audit",
-                    "--no-fund",
-                    "--ignore-scripts",
-                    "--omit=dev",
-                    "--prefix",
-                ])
-                .arg(path)
-                .arg(PACKAGE),
-        )
-        .context(|| {
-            "the Azure Blob server needs Node.js and npm (Debian: nodejs and npm)".to_owned()
-        })?;
-        Ok(())
+        cache::npm_install(path, PACKAGE)
+            .context(|| "the Azure Blob server cannot be installed".to_owned())
     })
 }

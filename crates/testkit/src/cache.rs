@@ -7,7 +7,10 @@ use std::{
     process::{Command, Output},
 };
 
-use crate::error::{Context, Result, TestkitError};
+use crate::{
+    error::{Context, Result, TestkitError},
+    unprivileged,
+};
 
 /// Written last into an installed directory: one without it was left behind by an installation that did not finish.
 const COMPLETE: &str = ".complete";
@@ -27,11 +30,32 @@ pub(crate) fn root() -> Result<PathBuf> {
         })
 }
 
+/// The same for servers that do not run as root: where the cache of root is closed to others, the system's.
+fn root_for_servers() -> Result<PathBuf> {
+    let root = root()?;
+    Ok(if unprivileged::is_reachable(&root.join("name")) {
+        root
+    } else {
+        PathBuf::from("/var/cache/tributary")
+    })
+}
+
 /// The cached directory `name`, filled by `fill` if it is not there yet.
 ///
 /// `fill` runs in the final place, because Python environments cannot be moved, while a lock keeps other processes out.
 pub(crate) fn directory(name: &str, fill: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
-    let path = root()?.join(name);
+    fill_once(root()?.join(name), fill)
+}
+
+/// The same for what a server needs that does not run as root.
+pub(crate) fn server_directory(
+    name: &str,
+    fill: impl FnOnce(&Path) -> Result<()>,
+) -> Result<PathBuf> {
+    fill_once(root_for_servers()?.join(name), fill)
+}
+
+fn fill_once(path: PathBuf, fill: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
     if path.join(COMPLETE).exists() {
         return Ok(path);
     }
@@ -61,6 +85,26 @@ fn lock(path: &Path) -> Result<File> {
     file.lock()
         .context(|| format!("cannot lock {}", lock.display()))?;
     Ok(file)
+}
+
+/// Installs a package, such as `name@1.2.3`, and what it needs into `directory/node_modules`, without running a script
+/// of any of them.
+pub(crate) fn npm_install(directory: &Path, package: &str) -> Result<()> {
+    let mut command = Command::new("npm");
+    command
+        .args([
+            "install",
+            "--no-audit",
+            "--no-fund",
+            "--ignore-scripts",
+            "--omit=dev",
+            "--prefix",
+        ])
+        .arg(directory)
+        .arg(package);
+    run(&mut command)
+        .map(drop)
+        .context(|| format!("{package} needs Node.js and npm (Debian: nodejs and npm)"))
 }
 
 /// Runs a command to its end; an error carries the command line and the end of what it printed.

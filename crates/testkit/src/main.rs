@@ -17,9 +17,13 @@ use std::{
 use clap::{Args, Parser};
 use tokio::signal::unix::{SignalKind, signal};
 use tributary_testkit::{
-    AzuriteServer, Mongod, S3Server, Signal, TestkitError, env as names, python_venv, send_signal,
-    spawn,
+    AzuriteServer, Mongod, Postgres, S3Server, Signal, TestkitError, env as names, python_venv,
+    send_signal, spawn,
 };
+
+/// Where the command finds a server, and where one may be given.
+const MONGODB_URI: &str = "MONGODB_URI";
+const POSTGRES_URI: &str = "POSTGRES_URI";
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
@@ -41,6 +45,10 @@ struct Run {
     /// A mongod; the command finds it in MONGODB_URI. If MONGODB_URI is set already, that server is used
     #[arg(long)]
     mongod: bool,
+    /// A PostgreSQL server; the command finds its superuser in POSTGRES_URI. If POSTGRES_URI is set already, that server
+    /// is used
+    #[arg(long)]
+    postgres: bool,
     /// An S3 server
     #[arg(long)]
     s3: bool,
@@ -121,23 +129,34 @@ async fn run(args: Run) -> Result<ExitCode, Failure> {
 struct Servers {
     _mongod: Option<Mongod>,
     mongodb_uri: Option<String>,
+    _postgres: Option<Postgres>,
+    postgres_uri: Option<String>,
     s3: Option<S3Server>,
     azure: Option<AzuriteServer>,
 }
 
 impl Servers {
     async fn start(args: &Run) -> Result<Self, TestkitError> {
-        let given = env::var("MONGODB_URI")
-            .ok()
-            .filter(|uri| args.mongod && !uri.is_empty());
-        let (mongod, s3, azure) = tokio::try_join!(
-            when(args.mongod && given.is_none(), Mongod::start()),
+        let given =
+            |wanted: bool, name: &str| env::var(name).ok().filter(|uri| wanted && !uri.is_empty());
+        let mongodb_uri = given(args.mongod, MONGODB_URI);
+        let postgres_uri = given(args.postgres, POSTGRES_URI);
+        let (mongod, postgres, s3, azure) = tokio::try_join!(
+            when(args.mongod && mongodb_uri.is_none(), Mongod::start()),
+            when(args.postgres && postgres_uri.is_none(), Postgres::start()),
             when(args.s3, S3Server::start()),
             when(args.azure, AzuriteServer::start()),
         )?;
-        let mongodb_uri = given.or_else(|| mongod.as_ref().map(Mongod::uri));
+        let mongodb_uri = mongodb_uri.or_else(|| mongod.as_ref().map(Mongod::uri));
+        let postgres_uri = postgres_uri.or_else(|| postgres.as_ref().map(Postgres::uri));
         if let Some(uri) = &mongodb_uri {
-            eprintln!("testkit: mongod is {}", without_password(uri));
+            eprintln!("testkit: mongod is {}", without_password(uri, MONGODB_URI));
+        }
+        if let Some(uri) = &postgres_uri {
+            eprintln!(
+                "testkit: PostgreSQL is {}",
+                without_password(uri, POSTGRES_URI)
+            );
         }
         if let Some(s3) = &s3 {
             eprintln!("testkit: S3 is {}", s3.endpoint());
@@ -148,6 +167,8 @@ impl Servers {
         Ok(Self {
             _mongod: mongod,
             mongodb_uri,
+            _postgres: postgres,
+            postgres_uri,
             s3,
             azure,
         })
@@ -155,9 +176,12 @@ impl Servers {
 
     fn variables(&self) -> Vec<(&'static str, &str)> {
         let mongodb = self.mongodb_uri.as_deref();
+        let postgres = self.postgres_uri.as_deref();
         [
-            ("MONGODB_URI", mongodb),
+            (MONGODB_URI, mongodb),
             (names::MONGODB_URI, mongodb),
+            (POSTGRES_URI, postgres),
+            (names::POSTGRES_URI, postgres),
             (names::S3_ENDPOINT, self.s3.as_ref().map(S3Server::endpoint)),
             (
                 names::AZURE_ENDPOINT,
@@ -181,17 +205,24 @@ async fn when<T>(
     }
 }
 
-fn without_password(uri: &str) -> String {
+fn without_password(uri: &str, variable: &str) -> String {
     let Some((scheme, rest)) = uri.split_once("://") else {
-        return "given by MONGODB_URI".to_owned();
+        return format!("given by {variable}");
     };
-    match rest.split_once('@') {
-        Some((user, hosts)) => format!(
-            "{scheme}://{}:***@{hosts}",
-            user.split(':').next().unwrap_or_default()
-        ),
-        None => uri.to_owned(),
-    }
+    let (address, options) = rest.split_once('?').unwrap_or((rest, ""));
+    let address = match address.rsplit_once('@') {
+        Some((user, hosts)) => {
+            format!("{}:***@{hosts}", user.split(':').next().unwrap_or_default())
+        }
+        None => address.to_owned(),
+    };
+    // Some options are passwords as well.
+    let options = match options {
+        "" => String::new(),
+        _ if options.to_lowercase().contains("password") => "?***".to_owned(),
+        _ => format!("?{options}"),
+    };
+    format!("{scheme}://{address}{options}")
 }
 
 fn exit_code(status: ExitStatus) -> ExitCode {

@@ -2,7 +2,6 @@
 
 mod install;
 mod member;
-mod tls;
 
 use std::{env, net::SocketAddr, path::Path};
 
@@ -11,12 +10,13 @@ use mongodb::Client;
 
 pub(crate) use install::executable;
 pub(crate) use member::{Member, State};
-pub use tls::Tls;
 
 use crate::{
     env as names,
     error::{Context, Result},
     process::{loopback, with_free_port},
+    tls::Tls,
+    uri::ConnectionString,
 };
 
 /// Name of every replica set that is started here.
@@ -192,7 +192,7 @@ impl Mongod {
         } else {
             ""
         };
-        let tls = self.tls().map(Tls::uri_options).unwrap_or_default();
+        let tls = self.tls().map(uri_options).unwrap_or_default();
         format!("mongodb://{user_info}{address}/{database}?{option}{source}{tls}")
     }
 
@@ -301,18 +301,27 @@ pub(crate) async fn connect(uri: &str) -> Result<Client> {
         .context(|| "cannot make a MongoDB client".to_owned())
 }
 
+fn uri_options(tls: &Tls) -> String {
+    // A path of a temporary directory has nothing to escape but the separator.
+    format!(
+        "&tls=true&tlsCAFile={}",
+        tls.ca_file().display().to_string().replace('/', "%2F")
+    )
+}
+
 /// Replaces the database in a connection string. One that was named to authenticate against stays its `authSource`.
 fn with_database(uri: &str, database: &str) -> String {
-    let (address, options) = uri.split_once('?').unwrap_or((uri, ""));
-    let (scheme, rest) = address.split_once("://").unwrap_or(("mongodb", address));
-    let (hosts, old) = rest.split_once('/').unwrap_or((rest, ""));
-    let mut options = options.to_owned();
-    if hosts.contains('@') && !old.is_empty() && !options.contains("authSource=") {
-        options = format!("authSource={old}&{options}");
+    let mut parts = ConnectionString::split(uri);
+    let mut options = parts.options.to_owned();
+    if parts.authority.contains('@')
+        && !parts.database.is_empty()
+        && !options.contains("authSource=")
+    {
+        options = format!("authSource={}&{options}", parts.database);
     }
-    let options = options.trim_end_matches('&');
-    let mark = if options.is_empty() { "" } else { "?" };
-    format!("{scheme}://{hosts}/{database}{mark}{options}")
+    parts.database = database;
+    parts.options = &options;
+    parts.join()
 }
 
 #[cfg(test)]

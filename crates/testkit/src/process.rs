@@ -9,10 +9,10 @@ use std::{
     process::{Child, Command, ExitStatus, Stdio},
     sync::{LazyLock, mpsc},
     thread,
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
-use rustix::process::{Pid, Signal};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
 
 use crate::{
     cache::last_lines,
@@ -64,6 +64,57 @@ pub fn send_signal(child: &Child, signal: Signal) -> io::Result<()> {
     )?)
 }
 
+/// Halts a child that has not been waited for, and answers once all of its threads stand still: whether it does, or has
+/// ended instead. [`Signal::CONT`] lets it go on; a signal that was sent meanwhile reaches it then.
+///
+/// # Errors
+/// The process is gone, or is not a child of this one.
+pub fn halt(child: &Child) -> io::Result<bool> {
+    send_signal(child, Signal::STOP)?;
+    // The end is only looked at: it is still there for whoever waits for the child.
+    let options = WaitIdOptions::STOPPED | WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+    loop {
+        match rustix::process::waitid(WaitId::Pid(Pid::from_child(child)), options) {
+            Ok(Some(status)) => return Ok(status.stopped()),
+            Ok(None) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// Runs a command whose own processes may outlive it, and answers how it ended and all that it printed; no status
+/// where it took longer than `limit`.
+///
+/// It has a process group of its own, of which nothing is left behind, and prints into a file: what it leaves behind
+/// cannot hold a pipe open.
+///
+/// # Errors
+/// It cannot be started or watched, or there is no temporary file.
+pub fn run_in_group(
+    mut command: Command,
+    limit: Duration,
+) -> io::Result<(Option<ExitStatus>, String)> {
+    let log = tempfile::NamedTempFile::new()?;
+    command
+        .stdin(Stdio::null())
+        .stdout(log.reopen()?)
+        .stderr(File::options().append(true).open(log.path())?)
+        .process_group(0);
+    let mut child = spawn(command, Signal::KILL)?;
+    let deadline = Instant::now() + limit;
+    let status = loop {
+        match child.try_wait()? {
+            None if Instant::now() < deadline => thread::sleep(Duration::from_millis(20)),
+            status => break status,
+        }
+    };
+    // The group has the number of its first process, which is not given anew while one of its processes is there.
+    rustix::process::kill_process_group(Pid::from_child(&child), Signal::KILL).ok();
+    child.wait()?;
+    let printed = fs::read(log.path())?;
+    Ok((status, String::from_utf8_lossy(&printed).into_owned()))
+}
+
 #[cfg(target_os = "linux")]
 fn die_with_parent(command: &mut Command, signal: Signal) {
     let parent = rustix::process::getpid();
@@ -89,14 +140,21 @@ fn die_with_parent(_command: &mut Command, _signal: Signal) {}
 pub(crate) struct Process {
     name: &'static str,
     child: Child,
+    end: Signal,
     log: PathBuf,
 }
 
 impl Process {
-    /// Starts a server whose output goes to the end of the file `log`.
+    /// Starts a server whose output goes to the end of the file `log`, and which ends at once, as in a crash, when it
+    /// receives `end`. That is [`Signal::KILL`] unless the server has processes and shared memory of its own to take along.
     ///
     /// It gets a process group of its own, so that Ctrl-C in a terminal reaches the tests and not the server under them.
-    pub(crate) fn start(name: &'static str, mut command: Command, log: &Path) -> Result<Self> {
+    pub(crate) fn start(
+        name: &'static str,
+        mut command: Command,
+        log: &Path,
+        end: Signal,
+    ) -> Result<Self> {
         let file = File::options()
             .create(true)
             .append(true)
@@ -111,11 +169,12 @@ impl Process {
             .stderr(copy)
             .process_group(0);
         let program = command.get_program().to_owned();
-        let child = spawn(command, Signal::KILL)
+        let child = spawn(command, end)
             .context(|| format!("cannot start {name} ({})", program.display()))?;
         Ok(Self {
             name,
             child,
+            end,
             log: log.to_owned(),
         })
     }
@@ -124,8 +183,24 @@ impl Process {
         self.child.id()
     }
 
-    /// SIGKILL, and waits until the process is gone.
+    /// Ends the server at once, as in a crash, and waits until it is gone.
     pub(crate) fn kill(&mut self) {
+        self.end_with(self.end);
+    }
+
+    /// Sends `signal` and waits until the process is gone, which SIGKILL sees to if it is not in time.
+    pub(crate) fn end_with(&mut self, signal: Signal) {
+        /// A server that ends by itself does so within a second; a machine with two busy cores may need many.
+        const PATIENCE: Duration = Duration::from_secs(20);
+        let deadline = Instant::now() + PATIENCE;
+        // Once it has been waited for, its id may be another's.
+        let mut running = matches!(self.child.try_wait(), Ok(None));
+        if running && signal != Signal::KILL && send_signal(&self.child, signal).is_ok() {
+            while running && Instant::now() < deadline {
+                thread::sleep(Duration::from_millis(5));
+                running = matches!(self.child.try_wait(), Ok(None));
+            }
+        }
         self.child.kill().ok();
         self.child.wait().ok();
     }

@@ -82,6 +82,25 @@ impl S3Server {
         }
     }
 
+    /// The names of the objects below a prefix, 1,000 at most.
+    ///
+    /// # Errors
+    /// There is no such bucket.
+    pub async fn keys(&self, bucket: &str, prefix: &str) -> Result<Vec<String>> {
+        let address = http::address_of(self.endpoint())?;
+        let path = format!("/{bucket}?list-type=2&prefix={prefix}");
+        match http::request(address, "GET", &path, &[]).await? {
+            (200, listing) => {
+                let keys = listing.split("<Key>").skip(1);
+                let keys = keys.filter_map(|rest| rest.split("</Key>").next());
+                Ok(keys.map(str::to_owned).collect())
+            }
+            (_, response) => Err(TestkitError::new(format!(
+                "cannot list the bucket {bucket}: {response}"
+            ))),
+        }
+    }
+
     /// The environment variables with which an S3 client reaches this server.
     pub fn env(&self) -> Vec<(String, String)> {
         [

@@ -2,6 +2,8 @@
 
 use std::{env, path::Path, process::Command, time::Duration};
 
+use rustix::process::Signal;
+
 use crate::{
     error::Result,
     http,
@@ -30,6 +32,7 @@ impl Service {
                     name,
                     command(port, scratch.path()),
                     &scratch.path().join("server.log"),
+                    Signal::KILL,
                 )?;
                 process
                     .wait_until("answering", Duration::from_secs(60), || async {

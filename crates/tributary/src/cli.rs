@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use tributary_lake::{Format, JsonMode, QueryOutput};
+use tributary_lake::{ExternalEngine, Format, JsonMode, QueryOutput};
+use tributary_model::OnSchemaChange;
 use tributary_mongo::ReadFrom;
 
 /// Moves data between MongoDB and the lake and warehouse.
@@ -80,8 +81,18 @@ pub(crate) enum Command {
     /// documents' are, and double quotes take any name. Fields of documents are reached with
     /// `column['field']`, items of arrays with `column[1]`, and `unnest(column)` makes a row of each
     /// item. If the lake has one database only, its name may be left out.
+    ///
+    /// With --attach, queries also read tables of a PostgreSQL or Redshift, as they are now:
+    /// `name.schema.table`. Only the columns and, as far as it can tell them, the rows that a query
+    /// needs are asked of the server.
     #[command(after_long_help = SQL_HELP)]
     Sql(SqlArguments),
+    /// See how the schemas of tables change, approve changes, and tell warehouses of tables
+    ///
+    /// Every table remembers its last hundred schema changes and what was decided of them: `evolved`,
+    /// `rescued`, `waiting` or `approved`, by the `--on-schema-change` of the sync.
+    #[command(subcommand, after_long_help = SCHEMA_HELP)]
+    Schema(SchemaCommand),
     /// Reach a source and a target and say what is wrong with them
     ///
     /// Connects to both, and reports the server's version and topology, how far back its oplog
@@ -137,7 +148,14 @@ Examples:
     tributary sync 'mongodb+srv://cluster0.example.net/shop' s3://bucket/lake --once \\
       --collection orders --collection 'customer*'
 
-Credentials of the target come from the environment, as for `copy`.
+  Tables that Redshift Spectrum reads where they are; `schema external` prints their definitions:
+    tributary sync mongodb://localhost/shop s3://bucket/lake --no-deletion-vectors --symlink-manifest
+
+  Take the tables of that lake over into PostgreSQL, version by version:
+    tributary sync s3://bucket/lake env:WAREHOUSE
+
+Credentials of the lake come from the environment, as for `copy`. Set TARGET to `env:NAME` to take a
+warehouse's address, with its password, from an environment variable.
 
 Exit status: 0 done, or stopped by Ctrl-C; 1 failed, and nothing is lost; 2 wrong usage.";
 
@@ -158,12 +176,109 @@ Makes no difference: the order of fields, null or missing, the type of numbers t
 
 Exit status: 0 everything agrees; 1 something differs, cannot be told, or failed; 2 wrong usage.";
 
+const SCHEMA_HELP: &str = "\
+Examples:
+  tributary schema list --lake ./lake
+  tributary schema show --lake ./lake shop.orders
+  tributary schema approve --lake s3://bucket/lake shop.orders shop.customers
+  tributary schema external --lake s3://bucket/lake --for spectrum shop.orders
+
+A sync that runs with --on-schema-change stop goes on with an approved table within seconds; one that
+is started later, at once. What had been held back is read again from the oplog: approve before that
+has forgotten it.";
+
 const SQL_HELP: &str = "\
 Examples:
   tributary sql --lake ./lake 'SHOW TABLES'
   tributary sql --lake ./lake 'SELECT status, count(*) FROM shop.orders GROUP BY status'
   tributary sql --lake s3://bucket/lake --output csv \\
-    \"SELECT _id, address['city'] AS city FROM shop.customers LIMIT 10\"";
+    \"SELECT _id, address['city'] AS city FROM shop.customers LIMIT 10\"
+  tributary sql --lake ./lake --attach pg=postgres://user:password@localhost/crm \\
+    'SELECT c.name, sum(o.total) FROM shop.orders o
+     JOIN pg.public.customers c ON c.id = o.customer GROUP BY c.name'";
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum SchemaCommand {
+    /// List the schema changes of all tables, and what was decided of them
+    List {
+        #[command(flatten)]
+        arguments: SchemaArguments,
+    },
+    /// Show the columns of a table, and its schema changes
+    Show {
+        /// The table, as DATABASE.COLLECTION
+        #[arg(value_name = "TABLE")]
+        table: String,
+        #[command(flatten)]
+        arguments: SchemaArguments,
+    },
+    /// Approve the schema changes that tables wait with
+    Approve {
+        /// The tables, as DATABASE.COLLECTION
+        #[arg(value_name = "TABLE", required_unless_present = "all")]
+        tables: Vec<String>,
+        /// Approve what waits in all tables
+        #[arg(long, conflicts_with = "tables")]
+        all: bool,
+        #[command(flatten)]
+        arguments: SchemaArguments,
+    },
+    /// Print the statements by which a warehouse reads tables where they are
+    ///
+    /// For Amazon Redshift Spectrum, external tables over the tables' symlink manifests; the external
+    /// schema must be there. For PostgreSQL, views with the extension pg_duckdb. They name the columns
+    /// that a table has now, and are to be run again when those change.
+    External {
+        /// The tables, as DATABASE.COLLECTION [default: all of the lake]
+        #[arg(value_name = "TABLE")]
+        tables: Vec<String>,
+        /// What is to read the tables
+        #[arg(long = "for", value_enum, value_name = "ENGINE")]
+        engine: ExternalReader,
+        /// The schema of the external tables or views [default: spectrum, or for postgres the
+        /// database's name]
+        #[arg(long, value_name = "NAME")]
+        external_schema: Option<String>,
+        #[command(flatten)]
+        place: LakeArgument,
+        /// How the result is shown
+        #[arg(long, value_enum, default_value_t = Output::Text)]
+        output: Output,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ExternalReader {
+    /// Amazon Redshift Spectrum: tables of `sync --no-deletion-vectors --symlink-manifest` in S3
+    Spectrum,
+    /// PostgreSQL with the extension pg_duckdb
+    Postgres,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LakeArgument {
+    /// The lake: a directory or an address as for `copy`
+    #[arg(
+        long,
+        default_value = "./lake",
+        env = "TRIBUTARY_LAKE",
+        value_name = "PATH"
+    )]
+    pub(crate) lake: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SchemaArguments {
+    #[command(flatten)]
+    pub(crate) place: LakeArgument,
+    /// The warehouse whose tables are meant, instead of a lake: its address as for `sync`, or
+    /// `env:NAME`
+    #[arg(long, value_name = "ADDRESS", conflicts_with = "lake")]
+    pub(crate) warehouse: Option<String>,
+    /// How the result is shown
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    pub(crate) output: Output,
+}
 
 #[derive(Debug, Args)]
 pub(crate) struct CollectionArguments {
@@ -192,6 +307,36 @@ pub(crate) struct PartArguments {
     pub(crate) fields: Vec<String>,
 }
 
+/// What is for warehouses alone.
+#[derive(Debug, Default, Args)]
+#[command(next_help_heading = "Warehouses")]
+pub(crate) struct WarehouseArguments {
+    /// The lake that collections go through on their way from MongoDB into a warehouse
+    #[arg(long, value_name = "LAKE")]
+    pub(crate) stage: Option<String>,
+    /// Where rows are put for Redshift to copy, s3://bucket/prefix in the cluster's own region. They
+    /// are removed when they have arrived
+    #[arg(long, value_name = "PREFIX")]
+    pub(crate) s3_staging: Option<String>,
+    /// The role as which Redshift reads there, arn:aws:iam::ACCOUNT:role/NAME, or `default`
+    /// [default: Redshift is given the AWS keys of the environment]
+    #[arg(long, value_name = "ARN")]
+    pub(crate) iam_role: Option<String>,
+    /// Which rows Redshift has together on one node, when it makes a table: auto, even, all, or
+    /// those with the same value of a field. With DATABASE.COLLECTION= in front, for one table
+    /// [default: _id]
+    #[arg(long, value_name = "[TABLE=]STYLE")]
+    pub(crate) distribution: Vec<String>,
+    /// The fields, with commas between them, by which Redshift sorts a table that it makes; with
+    /// DATABASE.COLLECTION= in front, one table [default: _id]
+    #[arg(long, value_name = "[TABLE=]FIELDS")]
+    pub(crate) sort_key: Vec<String>,
+    /// The fields, with commas between them, that are the primary key of a table that is made; with
+    /// DATABASE.COLLECTION= in front, of one table. No document may lack them [default: _id]
+    #[arg(long, value_name = "[TABLE=]FIELDS")]
+    pub(crate) primary_key: Vec<String>,
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct CopyArguments {
     #[command(flatten)]
@@ -199,9 +344,13 @@ pub(crate) struct CopyArguments {
     #[command(flatten)]
     pub(crate) part: PartArguments,
     /// Directory, s3://bucket/prefix, az://container/prefix or
-    /// abfss://container@account.dfs.core.windows.net/prefix
+    /// abfss://container@account.dfs.core.windows.net/prefix; or the warehouse
+    /// postgres://user:password@host/database or redshift://user:password@host/database, and SOURCE
+    /// then is a lake, or a MongoDB with --stage
     #[arg(value_name = "TARGET")]
     pub(crate) target: String,
+    #[command(flatten)]
+    pub(crate) warehouse: WarehouseArguments,
     /// What each collection becomes
     #[arg(long, value_enum, default_value_t = OutputFormat::Delta)]
     pub(crate) format: OutputFormat,
@@ -212,6 +361,10 @@ pub(crate) struct CopyArguments {
     /// How many partitions are read and written at once [default: the number of cores]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub(crate) parallel: Option<u16>,
+    /// Write a symlink manifest of each Delta table, for engines that read files and not Delta's log,
+    /// such as Redshift Spectrum: _symlink_format_manifest/manifest names the table's files
+    #[arg(long)]
+    pub(crate) symlink_manifest: bool,
     /// Replace what the target holds, in one step at the end
     #[arg(long)]
     pub(crate) overwrite: bool,
@@ -225,7 +378,9 @@ pub(crate) struct SyncArguments {
     #[command(flatten)]
     pub(crate) source: CollectionArguments,
     /// The lake: directory, s3://bucket/prefix, az://container/prefix or
-    /// abfss://container@account.dfs.core.windows.net/prefix
+    /// abfss://container@account.dfs.core.windows.net/prefix; or the warehouse
+    /// postgres://user:password@host/database or redshift://user:password@host/database, and SOURCE
+    /// then is a lake, or a MongoDB with --stage
     #[arg(value_name = "TARGET")]
     pub(crate) target: String,
     /// Catch up with what is there now, and end
@@ -240,18 +395,43 @@ pub(crate) struct SyncArguments {
     pub(crate) retention: std::time::Duration,
     /// How old the position of a table without changes gets before it is committed by itself. Keep
     /// it well below the time that the oplog reaches back
-    #[arg(long, value_name = "TIME", default_value = "10m", value_parser = crate::sync::parse_duration)]
+    #[arg(long, value_name = "TIME", default_value = "10m", value_parser = crate::sync::parse_heartbeat)]
     pub(crate) heartbeat: std::time::Duration,
     /// How many partitions are read and written at once while loading [default: the number of
     /// cores]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub(crate) parallel: Option<u16>,
+    /// What becomes of a table whose next changes the server's oplog has forgotten
+    #[arg(long, value_enum, value_name = "CHOICE", default_value_t = OnLostHistory::Fail)]
+    pub(crate) on_lost_history: OnLostHistory,
+    /// What becomes of a table whose collection is dropped, renamed, or gone with its database
+    #[arg(long, value_enum, value_name = "CHOICE", default_value_t = OnDrop::Keep)]
+    pub(crate) on_drop: OnDrop,
+    /// What is done when documents come that have another schema than their table
+    #[arg(long, value_name = "POLICY", value_enum, default_value_t = SchemaPolicy::Evolve)]
+    pub(crate) on_schema_change: SchemaPolicy,
+    #[command(flatten)]
+    pub(crate) warehouse: WarehouseArguments,
     /// Keep every version of every document, from now on, in a second table COLLECTION__history
     #[arg(long)]
     pub(crate) history: bool,
+    /// Make tables that readers without deletion vectors can read: files with rows that change are
+    /// written again without them, which costs more. A table keeps to it when it is synced without
+    /// this option later; one that has deletion vectors has the files that have one written again
+    #[arg(long)]
+    pub(crate) no_deletion_vectors: bool,
+    /// Keep a symlink manifest of each table, for engines that read files and not Delta's log, such as
+    /// Redshift Spectrum: _symlink_format_manifest/manifest names the files of the newest version. A
+    /// table keeps it when it is synced without this option later
+    #[arg(long, requires = "no_deletion_vectors")]
+    pub(crate) symlink_manifest: bool,
     /// Load all collections anew, replacing what the target holds
     #[arg(long)]
     pub(crate) overwrite: bool,
+    /// Answer Prometheus at this address, such as 127.0.0.1:9100: state, lag, changes, times of each
+    /// stage, under /metrics. Port 0 takes a free one, and tells which
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) metrics: Option<String>,
     /// The directory of this machine for the key indexes: a cache, built anew where it is missing
     /// [default: tributary/index in the user's cache directory]
     #[arg(long, value_name = "DIRECTORY")]
@@ -287,14 +467,14 @@ pub(crate) struct VerifyArguments {
 pub(crate) struct SqlArguments {
     /// The query
     pub(crate) query: String,
-    /// The lake: a directory or an address as for `copy`
-    #[arg(
-        long,
-        default_value = "./lake",
-        env = "TRIBUTARY_LAKE",
-        value_name = "PATH"
-    )]
-    pub(crate) lake: String,
+    #[command(flatten)]
+    pub(crate) place: LakeArgument,
+    /// A database whose tables the query may read as NAME.schema.table:
+    /// NAME=postgres://user:password@host/database or NAME=redshift://user:password@host/database.
+    /// NAME=env:VARIABLE takes the address from an environment variable and keeps the password out of
+    /// the list of processes. May be given several times
+    #[arg(long = "attach", value_name = "NAME=ADDRESS")]
+    pub(crate) attached: Vec<String>,
     /// How the result is shown
     #[arg(long, value_enum, default_value_t = SqlOutput::Table)]
     pub(crate) output: SqlOutput,
@@ -371,6 +551,56 @@ pub(crate) enum Output {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SchemaPolicy {
+    /// Add columns, and make them wider
+    Evolve,
+    /// Keep the schema, and put what does not fit into `_rescued_data`
+    Rescue,
+    /// Stop that collection alone, until `tributary schema approve`
+    Stop,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum OnLostHistory {
+    /// It stops alone, and says what to do
+    Fail,
+    /// The collection is loaded anew in place of its content, and the gap recorded
+    Reload,
+    /// It goes on from the oldest moment that the server remembers, and the gap is recorded
+    Accept,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum OnDrop {
+    /// It keeps its rows
+    Keep,
+    /// It loses its rows, at that moment in the order of changes
+    Clear,
+    /// It stops alone, before that moment, until started with another choice
+    Stop,
+}
+
+impl From<OnLostHistory> for tributary_flow::OnLostHistory {
+    fn from(choice: OnLostHistory) -> Self {
+        match choice {
+            OnLostHistory::Fail => Self::Fail,
+            OnLostHistory::Reload => Self::Reload,
+            OnLostHistory::Accept => Self::Accept,
+        }
+    }
+}
+
+impl From<OnDrop> for tributary_flow::OnDrop {
+    fn from(choice: OnDrop) -> Self {
+        match choice {
+            OnDrop::Keep => Self::Keep,
+            OnDrop::Clear => Self::Clear,
+            OnDrop::Stop => Self::Stop,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum SqlOutput {
     /// A table for people
     #[value(alias = "text")]
@@ -406,12 +636,31 @@ impl OutputFormat {
     }
 }
 
+impl From<ExternalReader> for ExternalEngine {
+    fn from(reader: ExternalReader) -> Self {
+        match reader {
+            ExternalReader::Spectrum => Self::Spectrum,
+            ExternalReader::Postgres => Self::Postgres,
+        }
+    }
+}
+
 impl From<SqlOutput> for QueryOutput {
     fn from(output: SqlOutput) -> Self {
         match output {
             SqlOutput::Table => Self::Table,
             SqlOutput::Json => Self::Json,
             SqlOutput::Csv => Self::Csv,
+        }
+    }
+}
+
+impl From<SchemaPolicy> for OnSchemaChange {
+    fn from(policy: SchemaPolicy) -> Self {
+        match policy {
+            SchemaPolicy::Evolve => Self::Evolve,
+            SchemaPolicy::Rescue => Self::Rescue,
+            SchemaPolicy::Stop => Self::Stop,
         }
     }
 }

@@ -2,18 +2,20 @@
 
 use std::collections::HashMap;
 use std::io::{IsTerminal, Write};
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
 
 use indicatif::{HumanBytes, MultiProgress, ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 use tracing_subscriber::EnvFilter;
 use tributary_flow::{
-    AppliedBatch, CollectionInfo, LoadReport, LoadSummary, Observer, PartitionTotals, SyncReport,
+    AppliedBatch, CollectionInfo, Lag, LoadReport, LoadSummary, Observer, PartitionTotals,
+    SyncReport,
 };
-use tributary_model::{Error, Namespace, Position};
+use tributary_model::{ClusterTime, Error, Gap, GapRemedy, Namespace, Position};
 
-use crate::cli::Logs;
+use crate::SharedObserver;
+use crate::cli::{Logs, Output};
 
 /// How often a plain line tells of progress.
 const LINE_EVERY: Duration = Duration::from_secs(5);
@@ -59,6 +61,11 @@ pub(crate) struct TextProgress {
 struct Followed {
     bar: ProgressBar,
     changes: u64,
+    /// Transient failures of it.
+    retries: u64,
+    lag: Lag,
+    /// How old the oldest change of the last batch was when it became visible.
+    latency: Duration,
     told: Option<Instant>,
 }
 
@@ -67,8 +74,24 @@ impl Followed {
         Self {
             bar,
             changes: 0,
+            retries: 0,
+            lag: Lag::default(),
+            latency: Duration::ZERO,
             told: None,
         }
+    }
+
+    fn message(&self) -> String {
+        let lag = if self.lag.is_none() {
+            "up to date".to_owned()
+        } else {
+            format!("{:.1} s behind", self.latency.as_secs_f64())
+        };
+        let retries = match self.retries {
+            0 => String::new(),
+            times => format!("  {} retries", group(times)),
+        };
+        format!("{} changes  {lag}{retries}", group(self.changes))
     }
 }
 
@@ -234,6 +257,10 @@ impl Observer for TextProgress {
     }
 
     fn retrying(&self, namespace: &Namespace, error: &Error, wait: Duration) {
+        if let Some(followed) = self.followed().get_mut(namespace) {
+            followed.retries += 1;
+            followed.bar.set_message(followed.message());
+        }
         self.tell(&format!(
             "{namespace}: {error}; trying again in {:.1} s",
             wait.as_secs_f64()
@@ -244,8 +271,16 @@ impl Observer for TextProgress {
         self.with(namespace, |shown| shown.bar.finish_and_clear());
     }
 
-    fn failed(&self, namespace: &Namespace, _error: &Error) {
+    fn failed(&self, namespace: &Namespace, error: &Error) {
         self.with(namespace, |shown| shown.bar.finish_and_clear());
+        // What failed before it was followed is told at once, by the summary.
+        if let Some(followed) = self.followed().remove(namespace) {
+            followed.bar.finish_and_clear();
+            self.tell(&format!(
+                "{namespace}: failed, and the others go on: {}",
+                error.message()
+            ));
+        }
     }
 
     fn following(&self, namespace: &Namespace, position: &Position) {
@@ -277,11 +312,9 @@ impl Observer for TextProgress {
         let mut line = None;
         if let Some(followed) = self.followed().get_mut(namespace) {
             followed.changes += batch.changes;
-            let text = format!(
-                "{} changes  {:.1} s behind",
-                group(followed.changes),
-                lag(batch).as_secs_f64()
-            );
+            followed.latency = batch.oldest_latency();
+            followed.lag.applied();
+            let text = followed.message();
             if self.bars.is_none()
                 && followed
                     .told
@@ -297,8 +330,30 @@ impl Observer for TextProgress {
         }
     }
 
+    fn gathering(&self, namespace: &Namespace, oldest: SystemTime) {
+        if let Some(followed) = self.followed().get_mut(namespace) {
+            followed.lag.gathering(oldest);
+        }
+    }
+
     fn happened(&self, namespace: &Namespace, what: &str) {
         self.tell(&format!("{namespace}: {what}"));
+    }
+
+    fn lacks(&self, namespace: &Namespace, gap: &Gap) {
+        let what = match gap.remedy {
+            GapRemedy::Reloaded => "were lost, and the collection has been loaded anew",
+            GapRemedy::Accepted => "are lost, and it goes on without them",
+        };
+        self.tell(&format!(
+            "{namespace}: the changes between {} and {} {what}",
+            moment(gap.from),
+            moment(gap.to)
+        ));
+    }
+
+    fn noticed(&self, what: &str) {
+        self.tell(what);
     }
 
     fn falling_behind(&self, namespace: &Namespace, behind: Duration, remembered: Duration) {
@@ -316,15 +371,6 @@ impl Observer for TextProgress {
             wait.as_secs_f64()
         ));
     }
-}
-
-/// How old the last change of a batch was when it became visible.
-fn lag(batch: &AppliedBatch) -> Duration {
-    // A server whose clock is ahead is no lag.
-    batch
-        .committed
-        .duration_since(batch.changed)
-        .unwrap_or_default()
 }
 
 /// A JSON object a line on standard output.
@@ -404,17 +450,35 @@ impl Observer for JsonProgress {
     }
 
     fn applied(&self, namespace: &Namespace, batch: &AppliedBatch) {
+        let stages = batch.applied.stages.named();
+        let stages: serde_json::Map<String, Value> = stages
+            .map(|(stage, time)| (stage.to_owned(), time.as_secs_f64().into()))
+            .collect();
         emit(&json!({
             "event": "applied", "namespace": namespace.to_string(), "changes": batch.changes,
             "bytes": batch.bytes, "upserted": batch.applied.upserted, "deleted": batch.applied.deleted,
             "rescued": batch.applied.rescued, "bytesWritten": batch.applied.bytes,
             "changedAt": millis(batch.changed), "begunAt": millis(batch.begun),
-            "committedAt": millis(batch.committed), "lagSeconds": lag(batch).as_secs_f64(),
+            "committedAt": millis(batch.committed), "lagSeconds": batch.newest_latency().as_secs_f64(),
+            "oldestChangedAt": millis(batch.oldest), "oldestLagSeconds": batch.oldest_latency().as_secs_f64(),
+            "gatherSeconds": batch.gathered.as_secs_f64(), "stageSeconds": stages,
         }));
     }
 
     fn happened(&self, namespace: &Namespace, what: &str) {
         emit(&json!({ "event": "happened", "namespace": namespace.to_string(), "what": what }));
+    }
+
+    fn lacks(&self, namespace: &Namespace, gap: &Gap) {
+        let mut event = json!({ "event": "gap", "namespace": namespace.to_string() });
+        if let (Value::Object(event), Value::Object(gap)) = (&mut event, gap_json(gap)) {
+            event.extend(gap);
+        }
+        emit(&event);
+    }
+
+    fn noticed(&self, what: &str) {
+        emit(&json!({ "event": "noticed", "what": what }));
     }
 
     fn falling_behind(&self, namespace: &Namespace, behind: Duration, remembered: Duration) {
@@ -431,10 +495,64 @@ impl Observer for JsonProgress {
     }
 }
 
+/// A moment's second, for people.
+fn moment(time: ClusterTime) -> String {
+    let time = chrono::DateTime::from_timestamp(time.seconds().into(), 0);
+    time.map_or_else(String::new, |time| time.format("%F %TZ").to_string())
+}
+
+/// A stretch of history that a table lacks.
+fn gap_json(gap: &Gap) -> Value {
+    let end = |time: ClusterTime| {
+        let text = chrono::DateTime::from_timestamp(time.seconds().into(), 0);
+        let text = text.map(|time| time.format("%FT%TZ").to_string());
+        json!({ "time": text, "clusterTime": { "t": time.seconds(), "i": time.ordinal() } })
+    };
+    json!({ "from": end(gap.from), "to": end(gap.to), "how": gap.remedy })
+}
+
 /// Milliseconds since 1970.
-fn millis(time: std::time::SystemTime) -> u128 {
+fn millis(time: SystemTime) -> u128 {
     time.duration_since(std::time::UNIX_EPOCH)
         .map_or(0, |since| since.as_millis())
+}
+
+/// The event that tells where the metrics are.
+pub(crate) fn metrics_event(address: &str) -> Value {
+    json!({ "event": "metrics", "address": address })
+}
+
+/// Tells what goes wrong, and nothing else.
+pub(crate) struct Problems(pub(crate) SharedObserver);
+
+impl Observer for Problems {
+    fn retrying(&self, namespace: &Namespace, error: &Error, wait: Duration) {
+        self.0.retrying(namespace, error, wait);
+    }
+
+    fn happened(&self, namespace: &Namespace, what: &str) {
+        self.0.happened(namespace, what);
+    }
+
+    fn falling_behind(&self, namespace: &Namespace, behind: Duration, remembered: Duration) {
+        self.0.falling_behind(namespace, behind, remembered);
+    }
+
+    fn source_retrying(&self, error: &Error, wait: Duration) {
+        self.0.source_retrying(error, wait);
+    }
+
+    fn failed(&self, namespace: &Namespace, error: &Error) {
+        self.0.failed(namespace, error);
+    }
+}
+
+/// Who tells of progress on standard output.
+pub(crate) fn progress(output: Output) -> SharedObserver {
+    match output {
+        Output::Text => Arc::new(TextProgress::new()),
+        Output::Json => Arc::new(JsonProgress::default()),
+    }
 }
 
 /// The last event of `sync`: what became of each collection.
@@ -456,13 +574,19 @@ pub(crate) fn synced_event(report: &SyncReport, seconds: f64, interrupted: bool)
                 "upserted": collection.applied.upserted,
                 "deleted": collection.applied.deleted,
             });
+            if !collection.gaps.is_empty() {
+                event["gaps"] = collection.gaps.iter().map(gap_json).collect();
+            }
             if let Some(error) = &collection.failure {
                 event["error"] = error.to_string().into();
             }
             event
         })
         .collect();
-    json!({ "event": "finished", "seconds": seconds, "interrupted": interrupted, "collections": collections })
+    json!({
+        "event": "finished", "seconds": seconds, "interrupted": interrupted, "collections": collections,
+        "otherEvents": report.other_events,
+    })
 }
 
 /// The summary of `sync` for people.
@@ -494,11 +618,22 @@ pub(crate) fn sync_table(report: &SyncReport, seconds: f64) -> String {
             collection.table.clone(),
         ]);
     }
-    format!(
+    let mut text = format!(
         "{}\n{} changes in {seconds:.1} s",
         aligned(&rows),
         group(changes)
-    )
+    );
+    if !report.other_events.is_empty() {
+        let events = report.other_events.iter();
+        let events: Vec<String> = events
+            .map(|(name, count)| format!("{} {name}", group(*count)))
+            .collect();
+        text.push_str(&format!(
+            "; events that change no document: {}",
+            events.join(", ")
+        ));
+    }
+    text
 }
 
 /// The last event of a command: what became of each collection.

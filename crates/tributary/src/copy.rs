@@ -1,41 +1,28 @@
 //! `tributary copy`.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
 use tokio_util::sync::CancellationToken;
-use tributary_flow::{LoadOptions, load};
+use tributary_flow::{LoadOptions, LoadReport, load};
 use tributary_lake::{FileSink, Location, SinkOptions};
-use tributary_model::{ErrorKind, Result};
+use tributary_model::{Error, ErrorKind, Result};
 use tributary_mongo::{Connection, MongoSource, Selection, SelectionOptions};
 
-use crate::cli::{CollectionArguments, CopyArguments, Output, PartArguments};
-use crate::console::{self, JsonProgress, TextProgress};
-use crate::{DONE, FAILED, SharedObserver, mongodb_uri};
+use crate::cli::{CollectionArguments, CopyArguments, Output, OutputFormat, PartArguments};
+use crate::{DONE, FAILED, SharedObserver, console, mongodb_uri, sync, warehouse};
 
 pub(crate) async fn run(arguments: CopyArguments, stop: CancellationToken) -> Result<u8> {
     let begun = Instant::now();
-    let place = Location::parse(&arguments.target)?;
-    let source = Arc::new(source(&arguments.source, &arguments.part).await?);
-    let options = SinkOptions {
-        format: arguments.format.format(arguments.json),
-        overwrite: arguments.overwrite,
-        position: None,
-    };
-    let sink = Arc::new(FileSink::new(place, options));
-    let parallel = parallel(arguments.parallel);
-    let observer: SharedObserver = match arguments.output {
-        Output::Text => Arc::new(TextProgress::new()),
-        Output::Json => Arc::new(JsonProgress::default()),
-    };
-    let report = load(
-        source,
-        sink,
-        observer,
-        LoadOptions { parallel },
-        stop.clone(),
-    )
-    .await?;
+    let observer = console::progress(arguments.output);
+    refuse_manifest(&arguments)?;
+    if warehouse::is_address(&arguments.target) {
+        let report = warehouse::copy(&arguments, observer, &stop).await?;
+        return Ok(sync::conclude(&report, arguments.output, begun, &stop));
+    }
+    warehouse::refuse_options(&arguments.warehouse)?;
+    let report = into_files(&arguments, &arguments.target, observer, &stop).await?;
 
     let seconds = begun.elapsed().as_secs_f64();
     let interrupted = report.collections.iter().any(|outcome| {
@@ -65,6 +52,49 @@ pub(crate) async fn run(arguments: CopyArguments, stop: CancellationToken) -> Re
     }
     let usage = failed.iter().all(|error| error.kind() == ErrorKind::Usage);
     Ok(if usage { crate::WRONG_USAGE } else { FAILED })
+}
+
+/// Refuses a manifest of what is no Delta table.
+fn refuse_manifest(arguments: &CopyArguments) -> Result<()> {
+    let is_from_lake =
+        warehouse::is_address(&arguments.target) && arguments.warehouse.stage.is_none();
+    if !arguments.symlink_manifest || (arguments.format == OutputFormat::Delta && !is_from_lake) {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorKind::Usage,
+        "--symlink-manifest is of Delta tables that are loaded from MongoDB",
+    )
+    .remedy("leave it out, or load Delta tables into a lake"))
+}
+
+/// Loads the collections of a MongoDB into tables or files below `target`.
+pub(crate) async fn into_files(
+    arguments: &CopyArguments,
+    target: &str,
+    observer: SharedObserver,
+    stop: &CancellationToken,
+) -> Result<LoadReport> {
+    let place = Location::parse(target)?;
+    let source = Arc::new(source(&arguments.source, &arguments.part).await?);
+    let options = SinkOptions {
+        format: arguments.format.format(arguments.json),
+        overwrite: arguments.overwrite,
+        position: None,
+        lacking: HashMap::new(),
+        copy_on_write: false,
+        symlink_manifest: arguments.symlink_manifest,
+    };
+    let sink = Arc::new(FileSink::new(place, options));
+    let parallel = parallel(arguments.parallel);
+    load(
+        source,
+        sink,
+        observer,
+        LoadOptions { parallel },
+        stop.clone(),
+    )
+    .await
 }
 
 /// How many partitions are worked on at once: as asked, or one for each core.

@@ -5,9 +5,12 @@ mod cli;
 mod console;
 mod copy;
 mod demo;
+mod metrics;
+mod schema;
 mod sql;
 mod sync;
 mod verify;
+mod warehouse;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -81,6 +84,7 @@ fn execute(command: Command) -> Result<u8> {
             Command::Copy(arguments) => copy::run(*arguments, stop).await,
             Command::Sync(arguments) => sync::run(*arguments, stop).await,
             Command::Verify(arguments) => verify::run(*arguments, stop).await,
+            Command::Schema(command) => schema::run(command, stop).await,
             Command::Sql(arguments) => sql::run(arguments, stop).await,
             Command::Check(arguments) => check::run(*arguments, stop).await,
             Command::DemoData(arguments) => demo::run(arguments, stop).await,
@@ -120,17 +124,27 @@ fn stop_on_signal() -> CancellationToken {
     stop
 }
 
-/// The MongoDB address that an argument gives: itself, or in the environment variable it names.
-fn mongodb_uri(text: &str) -> Result<String> {
-    let uri = match text.strip_prefix("env:") {
-        None => text.to_owned(),
-        Some(name) => std::env::var(name).map_err(|error| {
-            Error::new(ErrorKind::Usage, "the environment variable cannot be used")
-                .on("variable", name)
-                .because(error)
-        })?,
+/// The address that an argument gives: itself, or in the environment variable it names.
+fn address(text: &str) -> Result<String> {
+    let Some(name) = text.strip_prefix("env:") else {
+        return Ok(text.to_owned());
     };
-    if uri.starts_with("mongodb://") || uri.starts_with("mongodb+srv://") {
+    std::env::var(name).map_err(|error| {
+        Error::new(ErrorKind::Usage, "the environment variable cannot be used")
+            .on("variable", name)
+            .because(error)
+    })
+}
+
+/// Whether an address is one of a MongoDB.
+fn is_mongodb(address: &str) -> bool {
+    address.starts_with("mongodb://") || address.starts_with("mongodb+srv://")
+}
+
+/// The MongoDB address that an argument gives.
+fn mongodb_uri(text: &str) -> Result<String> {
+    let uri = address(text)?;
+    if is_mongodb(&uri) {
         return Ok(uri);
     }
     Err(Error::new(ErrorKind::Usage, "not a MongoDB address")

@@ -5,84 +5,123 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
-use tributary_flow::{FollowOptions, LoadOptions, LoadSink, Sync, sync};
+use tributary_flow::{All, FollowOptions, LoadOptions, LoadSink, Loading, Sync, SyncReport};
 use tributary_lake::{FileSink, Format, Location, SinkOptions, SyncOptions, SyncSink};
-use tributary_model::{Error, ErrorKind, Position, Result};
+use tributary_model::{Error, ErrorKind, Result};
 
 use crate::cli::{Output, PartArguments, SyncArguments};
-use crate::console::{self, JsonProgress, TextProgress};
-use crate::{DONE, FAILED, SharedObserver, copy};
+use crate::{DONE, FAILED, SharedObserver, console, copy, metrics, warehouse};
 
 /// Below this a query that runs could lose the files that it reads.
 const LEAST_RETENTION: Duration = Duration::from_secs(3600);
 
 pub(crate) async fn run(arguments: SyncArguments, stop: CancellationToken) -> Result<u8> {
     let begun = Instant::now();
-    let place = Location::parse(&arguments.target)?;
+    let mut observer = console::progress(arguments.output);
+    let served = match &arguments.metrics {
+        Some(address) => Some(metrics::serve(address).await?),
+        None => None,
+    };
+    if let Some(served) = &served {
+        match arguments.output {
+            Output::Text => console::note(&format!("metrics: {}", served.address)),
+            Output::Json => console::emit(&console::metrics_event(&served.address)),
+        }
+        observer = Arc::new(All(vec![observer, served.metrics.clone()]));
+    }
+    let report = if warehouse::is_address(&arguments.target) {
+        warehouse::sync(&arguments, observer, &stop).await?
+    } else {
+        warehouse::refuse_options(&arguments.warehouse)?;
+        let lake = &arguments.target;
+        into_lake(&arguments, lake, observer, &stop).await?
+    };
+    Ok(conclude(&report, arguments.output, begun, &stop))
+}
+
+/// Follows the collections of a MongoDB into a lake.
+pub(crate) async fn into_lake(
+    arguments: &SyncArguments,
+    lake: &str,
+    observer: SharedObserver,
+    stop: &CancellationToken,
+) -> Result<SyncReport> {
+    let place = Location::parse(lake)?;
     let mut source = copy::source(&arguments.source, &PartArguments::default()).await?;
     if arguments.history {
         source = source.with_every_version();
+    }
+    if arguments.once {
+        source = source.to_the_present();
     }
     let source = Arc::new(source);
     let index = match &arguments.index {
         Some(directory) => directory.clone(),
         None => default_index()?,
     };
-    let mut sink = SyncSink::new(
-        place.clone(),
-        SyncOptions {
-            history: arguments.history,
-            retention: arguments.retention,
-            ..SyncOptions::new(index)
-        },
-    );
-    let overwrite = arguments.overwrite;
+    let options = SyncOptions {
+        history: arguments.history,
+        retention: arguments.retention,
+        on_schema_change: arguments.on_schema_change.into(),
+        copy_on_write: arguments.no_deletion_vectors,
+        symlink_manifest: arguments.symlink_manifest,
+        ..SyncOptions::new(index)
+    };
+    #[cfg(debug_assertions)]
+    let options = eager(options);
+    let mut sink = SyncSink::new(place.clone(), options);
+    let (overwrite, copy_on_write) = (arguments.overwrite, arguments.no_deletion_vectors);
+    let symlink_manifest = arguments.symlink_manifest;
     if overwrite {
         sink = sink.replacing();
     }
-    let loads = move |position: Position, replace: bool| -> Arc<dyn LoadSink> {
+    let loads = move |loading: Loading| -> Arc<dyn LoadSink> {
         Arc::new(FileSink::new(
             place.clone(),
             SinkOptions {
                 format: Format::Delta,
-                overwrite: overwrite || replace,
-                position: Some(position),
+                overwrite: overwrite || loading.replace,
+                position: Some(loading.position),
+                lacking: loading.lacking,
+                copy_on_write,
+                symlink_manifest,
             },
         ))
     };
-    let observer: SharedObserver = match arguments.output {
-        Output::Text => Arc::new(TextProgress::new()),
-        Output::Json => Arc::new(JsonProgress::default()),
-    };
-    let report = sync(
-        Sync {
-            snapshots: source.clone(),
-            changes: source,
-            loads: &loads,
-            sink: Arc::new(sink),
-            observer,
-            load: LoadOptions {
-                parallel: copy::parallel(arguments.parallel),
-            },
-            follow: FollowOptions {
-                commit_interval: arguments.commit_interval,
-                heartbeat: arguments.heartbeat,
-                ..FollowOptions::default()
-            },
-            once: arguments.once,
+    let sync = Sync {
+        snapshots: source.clone(),
+        changes: source,
+        loads: &loads,
+        sink: Arc::new(sink),
+        observer,
+        load: LoadOptions {
+            parallel: copy::parallel(arguments.parallel),
         },
-        stop.clone(),
-    )
-    .await?;
+        follow: FollowOptions {
+            commit_interval: arguments.commit_interval,
+            heartbeat: arguments.heartbeat,
+            on_drop: arguments.on_drop.into(),
+            ..FollowOptions::default()
+        },
+        once: arguments.once,
+        on_lost_history: arguments.on_lost_history.into(),
+    };
+    tributary_flow::sync(sync, stop.clone()).await
+}
 
+/// Tells what came of it, and answers the exit code.
+pub(crate) fn conclude(
+    report: &SyncReport,
+    output: Output,
+    begun: Instant,
+    stop: &CancellationToken,
+) -> u8 {
     let seconds = begun.elapsed().as_secs_f64();
-    match arguments.output {
-        Output::Json => console::emit(&console::synced_event(
-            &report,
-            seconds,
-            stop.is_cancelled(),
-        )),
-        Output::Text => console::say(&console::sync_table(&report, seconds)),
+    match output {
+        Output::Json => {
+            console::emit(&console::synced_event(report, seconds, stop.is_cancelled()));
+        }
+        Output::Text => console::say(&console::sync_table(report, seconds)),
     }
     let mut failed = false;
     for collection in &report.collections {
@@ -95,7 +134,27 @@ pub(crate) async fn run(arguments: SyncArguments, stop: CancellationToken) -> Re
             None => {}
         }
     }
-    Ok(if failed { FAILED } else { DONE })
+    if failed { FAILED } else { DONE }
+}
+
+/// For tests of what is done while a table is put in order: with `TRIBUTARY_EAGER_UPKEEP` all of it
+/// is due all the time.
+#[cfg(debug_assertions)]
+fn eager(options: SyncOptions) -> SyncOptions {
+    if std::env::var_os("TRIBUTARY_EAGER_UPKEEP").is_none() {
+        return options;
+    }
+    SyncOptions {
+        retention: Duration::ZERO,
+        upkeep: tributary_lake::UpkeepOptions {
+            join_files: 2,
+            dead_bytes: 1,
+            checkpoint_bytes: 1,
+            vacuum_every: Duration::ZERO,
+            ..options.upkeep
+        },
+        ..options
+    }
 }
 
 /// Where key indexes are kept: the user's cache directory.
@@ -142,6 +201,15 @@ pub(crate) fn parse_retention(text: &str) -> Result<Duration, String> {
     Ok(retention)
 }
 
+/// The age of a position, which is told in whole seconds.
+pub(crate) fn parse_heartbeat(text: &str) -> Result<Duration, String> {
+    let heartbeat = parse_duration(text)?;
+    if heartbeat < Duration::from_secs(1) {
+        return Err("positions are a second old at least".to_owned());
+    }
+    Ok(heartbeat)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -157,5 +225,7 @@ mod tests {
         assert!(parse_duration("s").is_err());
         assert!(parse_retention("59m").is_err());
         assert!(parse_retention("1h").is_ok());
+        assert!(parse_heartbeat("999ms").is_err());
+        assert!(parse_heartbeat("1s").is_ok());
     }
 }

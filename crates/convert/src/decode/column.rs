@@ -258,7 +258,7 @@ impl Column {
             }
             (Values::Document(document), kind::DOCUMENT) => {
                 let body = element.as_document()?;
-                if self.place.is_key() && !document.accepts_key(body)? {
+                if self.place.is_key() && !document.accepts_key(body, !rescuer.keeps_schema)? {
                     return Ok(false);
                 }
                 rescuer.enter(element, at);
@@ -329,7 +329,7 @@ impl Column {
             Observed::Type(ColumnType::Document(_)) if self.place.is_key() => {
                 let fits = match &self.values {
                     Values::Unknown => DocumentColumn::from_columns(&[], self.place)
-                        .accepts_key(element.as_document()?)?,
+                        .accepts_key(element.as_document()?, true)?,
                     // A struct that accepted it would have held it.
                     _ => false,
                 };
@@ -348,6 +348,11 @@ impl Column {
                 return Ok(());
             }
         };
+        if rescuer.keeps_schema && !self.column_type().has_layout_of(&target) {
+            rescuer.refuse(element, at)?;
+            self.append_nulls(1);
+            return Ok(());
+        }
         self.widen(&target)?;
         if !self.append_fitting(element, at, rescuer)? {
             // The joined type holds the value by construction; were it not so, it is kept all the

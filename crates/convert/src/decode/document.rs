@@ -88,9 +88,10 @@ impl DocumentColumn {
         let mut previous = None;
         for element in RawElements::new(document)? {
             let element = element?;
-            let Some(slot) = self.find(element.name, expected, previous) else {
+            let may_grow = !rescuer.keeps_schema;
+            let Some(slot) = self.find(element.name, expected, previous, may_grow) else {
                 if element.kind != kind::NULL {
-                    rescuer.rescue(&element, At::Field)?;
+                    rescuer.refuse(&element, At::Field)?;
                 }
                 continue;
             };
@@ -117,14 +118,26 @@ impl DocumentColumn {
 
     /// The slot of the field `name`, new if need be; none where it cannot have one.
     #[inline]
-    fn find(&mut self, name: &[u8], expected: usize, previous: Option<usize>) -> Option<usize> {
+    fn find(
+        &mut self,
+        name: &[u8],
+        expected: usize,
+        previous: Option<usize>,
+        may_grow: bool,
+    ) -> Option<usize> {
         match self.slots.get(expected) {
             Some(slot) if slot.name.as_bytes() == name => Some(expected),
-            _ => self.search(name, expected, previous),
+            _ => self.search(name, expected, previous, may_grow),
         }
     }
 
-    fn search(&mut self, name: &[u8], expected: usize, previous: Option<usize>) -> Option<usize> {
+    fn search(
+        &mut self,
+        name: &[u8],
+        expected: usize,
+        previous: Option<usize>,
+        may_grow: bool,
+    ) -> Option<usize> {
         let ahead = self
             .slots
             .iter()
@@ -139,7 +152,8 @@ impl DocumentColumn {
         let name = std::str::from_utf8(name).ok()?;
         let slot = match self.by_name.get(name) {
             Some(&slot) => slot,
-            None => self.new_field(name, previous)?,
+            None if may_grow => self.new_field(name, previous)?,
+            None => return None,
         };
         match previous {
             Some(previous) => self.slots[previous].next = slot,
@@ -191,8 +205,13 @@ impl DocumentColumn {
     }
 
     /// Whether `document` can join the keys held so far as a struct; see
-    /// [`ColumnType::join_key`].
-    pub(super) fn accepts_key(&self, document: &[u8]) -> Result<bool, MalformedBson> {
+    /// [`ColumnType::join_key`]. A key is rescued as a whole, so where the struct is not to become
+    /// wider it takes only those that it holds as it is.
+    pub(super) fn accepts_key(
+        &self,
+        document: &[u8],
+        may_grow: bool,
+    ) -> Result<bool, MalformedBson> {
         let mut seen: Vec<&[u8]> = Vec::new();
         for element in RawElements::new(document)? {
             let element = element?;
@@ -205,8 +224,12 @@ impl DocumentColumn {
             }
             if let Some(&slot) = self.order.get(seen.len()) {
                 let slot = &self.slots[slot];
-                let joined = slot.column.column_type().join(&observed);
-                if slot.name.as_bytes() != element.name || !joined.is_key_scalar() {
+                let own = slot.column.column_type();
+                let joined = own.join(&observed);
+                if slot.name.as_bytes() != element.name
+                    || !joined.is_key_scalar()
+                    || !(may_grow || joined.has_layout_of(&own))
+                {
                     return Ok(false);
                 }
             } else if !self.slots.is_empty() || std::str::from_utf8(element.name).is_err() {

@@ -9,11 +9,12 @@ mod rescue;
 pub(crate) mod scalar;
 mod text;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, StringArray};
 use arrow::error::ArrowError;
-use tributary_model::TableSchema;
+use tributary_model::{ColumnType, TableSchema};
 
 use crate::arrow_schema::{Naming, table_schema};
 use crate::raw::MalformedBson;
@@ -38,6 +39,8 @@ pub struct DecodedBatch {
 pub struct Decoder {
     root: DocumentColumn,
     rescuer: Rescuer,
+    /// What was known from the beginning, of a schema that is kept.
+    kept: TableSchema,
 }
 
 impl Default for Decoder {
@@ -53,7 +56,25 @@ impl Decoder {
         Self {
             root: DocumentColumn::from_columns(&schema.columns, column::Place::Root),
             rescuer: Rescuer::default(),
+            kept: TableSchema::default(),
         }
+    }
+
+    /// A decoder whose columns stay those of `schema`, of the types they have: what they do not hold
+    /// goes to `_rescued_data`.
+    #[must_use]
+    pub fn keeping(schema: &TableSchema) -> Self {
+        Self {
+            rescuer: Rescuer::keeping_schema(),
+            kept: schema.clone(),
+            ..Self::new(&schema.settled())
+        }
+    }
+
+    /// Where values did not fit the schema that is kept, as JSON Pointers with `*` for the places in
+    /// arrays, and the types that they have: since the last call, and of a limited number of paths.
+    pub fn take_misfits(&mut self) -> BTreeMap<String, ColumnType> {
+        self.rescuer.take_misfits()
     }
 
     /// Appends one document as a row.
@@ -77,9 +98,14 @@ impl Decoder {
     /// the one started from.
     #[must_use]
     pub fn schema(&self) -> TableSchema {
-        TableSchema {
+        let own = TableSchema {
             columns: self.root.schema(),
+        };
+        if self.rescuer.keeps_schema {
+            // Also the columns that have no type yet, and those that are text for want of one.
+            return self.kept.join(&own);
         }
+        own
     }
 
     /// Takes over what has been learnt elsewhere, so that the batches to come are written under

@@ -1,7 +1,15 @@
 //! Values that their column cannot hold, kept with their path for `_rescued_data`.
 
+use std::collections::BTreeMap;
+
+use tributary_model::ColumnType;
+
+use crate::decode::scalar::{Observed, observe};
 use crate::extjson::{self, Mode};
 use crate::raw::{MalformedBson, RawElement};
+
+/// How many paths of values that did not fit a fixed schema are remembered.
+const MAX_MISFITS: usize = 200;
 
 /// Where a value stands in what holds it: under its name in a document, or at a place in an array.
 #[derive(Debug, Clone, Copy)]
@@ -35,9 +43,21 @@ pub(super) struct Rescuer {
     row_number: usize,
     rows: Vec<(usize, String)>,
     count: u64,
+    /// What does not fit its column is rescued, instead of making the column wider.
+    pub(super) keeps_schema: bool,
+    /// Where values did not fit the schema that is kept, and the types that they have.
+    misfits: BTreeMap<String, ColumnType>,
 }
 
 impl Rescuer {
+    /// One for columns that are not to become wider.
+    pub(super) fn keeping_schema() -> Self {
+        Self {
+            keeps_schema: true,
+            ..Self::default()
+        }
+    }
+
     /// Enters the document or array that `element` holds.
     #[inline]
     pub(super) fn enter(&mut self, element: &RawElement<'_>, at: At) {
@@ -60,6 +80,44 @@ impl Rescuer {
         if let Some(Step::Field { start, .. }) = self.path.pop() {
             self.names.truncate(start);
         }
+    }
+
+    /// Keeps `element`, for which the schema has no room.
+    #[cold]
+    pub(super) fn refuse(&mut self, element: &RawElement<'_>, at: At) -> Result<(), MalformedBson> {
+        if self.keeps_schema
+            && let Observed::Type(observed) = observe(element)?
+        {
+            let path = self.pattern(element, at);
+            let has_room = self.misfits.len() < MAX_MISFITS;
+            match self.misfits.get_mut(&path) {
+                Some(known) => *known = known.join(&observed),
+                None if has_room => drop(self.misfits.insert(path, observed)),
+                None => {}
+            }
+        }
+        self.rescue(element, at)
+    }
+
+    /// The path of `element`, with `*` for places in arrays.
+    fn pattern(&self, element: &RawElement<'_>, at: At) -> String {
+        let mut pattern = String::new();
+        for step in &self.path {
+            match *step {
+                Step::Field { start, end } => push_step(&mut pattern, &self.names[start..end]),
+                Step::Index(_) => push_step(&mut pattern, b"*"),
+            }
+        }
+        match at {
+            At::Field => push_step(&mut pattern, element.name),
+            At::Index(_) => push_step(&mut pattern, b"*"),
+        }
+        pattern
+    }
+
+    /// What has been refused since the last call.
+    pub(super) fn take_misfits(&mut self) -> BTreeMap<String, ColumnType> {
+        std::mem::take(&mut self.misfits)
     }
 
     /// Keeps `element`.

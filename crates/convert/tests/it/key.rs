@@ -186,6 +186,22 @@ fn check(documents: &[Vec<u8>], batch: usize) {
     assert_eq!(recast, expected, "as recast to {schema:?}");
 }
 
+/// Checks the keys of documents in a table whose schema is that of the first of them.
+fn check_kept(documents: &[Vec<u8>]) {
+    let mut first = Decoder::default();
+    first.append(&documents[0]).unwrap();
+    let mut decoder = Decoder::keeping(&first.schema());
+    for document in documents {
+        decoder.append(document).unwrap();
+    }
+    let decoded = decoder.finish(Naming::Physical).unwrap();
+    let expected: Vec<Key> = documents
+        .iter()
+        .map(|document| Key::of_document(document).unwrap())
+        .collect();
+    assert_eq!(keys_of_batch(&decoded), expected, "{decoded:?}");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(1000))]
 
@@ -219,6 +235,7 @@ proptest! {
         let documents: Vec<Vec<u8>> =
             ids.into_iter().map(|id| doc! { "x": 1, "_id": id, "y": "a" }.to_vec().unwrap()).collect();
         check(&documents, batch);
+        check_kept(&documents);
     }
 
     #[test]

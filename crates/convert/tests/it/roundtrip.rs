@@ -40,7 +40,14 @@ pub(crate) fn decode_raw(
     schema: &TableSchema,
     batch: usize,
 ) -> (Vec<DecodedBatch>, TableSchema) {
-    let mut decoder = Decoder::new(schema);
+    decode_with(Decoder::new(schema), documents, batch)
+}
+
+fn decode_with(
+    mut decoder: Decoder,
+    documents: &[Vec<u8>],
+    batch: usize,
+) -> (Vec<DecodedBatch>, TableSchema) {
     let mut batches = Vec::new();
     for (i, document) in documents.iter().enumerate() {
         decoder.append(document).unwrap();
@@ -184,8 +191,19 @@ fn decimal(text: &str) -> Option<String> {
     Some(format!("{sign}{significant}e{exponent}"))
 }
 
+/// Asserts that the document and its key are in the row.
 #[track_caller]
 fn assert_kept(original: &Document, row: &Row) {
+    assert_said(original, row);
+    if let Some(id) = original.get("_id").filter(|id| **id != Bson::Null) {
+        let back = row.document.get("_id").expect("a key is never null");
+        assert!(same_key(id, back), "a key changed from {id:?} to {back:?}");
+    }
+}
+
+/// Asserts that the document is in the row, rescued or not.
+#[track_caller]
+fn assert_said(original: &Document, row: &Row) {
     let mut expected = Bson::Document(original.clone());
     for (path, value) in &row.rescued {
         let taken = take(&mut expected, path);
@@ -202,10 +220,6 @@ fn assert_kept(original: &Document, row: &Row) {
         row.document,
         row.rescued
     );
-    if let Some(id) = original.get("_id").filter(|id| **id != Bson::Null) {
-        let back = row.document.get("_id").expect("a key is never null");
-        assert!(same_key(id, back), "a key changed from {id:?} to {back:?}");
-    }
 }
 
 fn check(documents: &[Document]) -> (TableSchema, Vec<Row>) {
@@ -270,6 +284,27 @@ proptest! {
     }
 
     #[test]
+    fn a_schema_that_is_kept_loses_nothing(
+        first in vec(with_key(), 1..6),
+        second in vec(with_key(), 1..12),
+        batch in 1_usize..5,
+    ) {
+        let raw = |documents: &[Document]| -> Vec<Vec<u8>> {
+            documents.iter().map(|d| d.to_vec().unwrap()).collect()
+        };
+        let (mut batches, schema) = decode(&first, &TableSchema::default());
+        let (more, known) = decode_with(Decoder::keeping(&schema), &raw(&second), batch);
+        prop_assert!(known.settled().has_layout_of(&schema.settled()), "{:?} became {:?}", schema, known);
+        prop_assert_eq!(known.join(&schema), known.clone());
+        batches.extend(more);
+        let rows = rows(&batches, &known.settled());
+        prop_assert_eq!(rows.len(), first.len() + second.len());
+        for (document, row) in first.iter().chain(&second).zip(&rows) {
+            assert_said(document, row);
+        }
+    }
+
+    #[test]
     fn no_bytes_make_the_decoder_panic(mut bytes in vec(any::<u8>(), 5..200), documents in vec(with_key(), 1..3), at in any::<prop::sample::Index>(), to in any::<u8>()) {
         let length = bytes.len() as i32;
         bytes[..4].copy_from_slice(&length.to_le_bytes());
@@ -315,6 +350,38 @@ fn fields_keep_their_order_and_odd_names() {
     assert!(names[6].starts_with("col-"));
     let rows = rows(&batches, &schema.settled());
     assert_eq!(rows[0].document, document);
+}
+
+#[test]
+fn what_does_not_fit_a_schema_that_is_kept_is_told_by_its_path() {
+    let first = doc! { "_id": 1, "n": 1, "items": [{ "sku": "a" }], "in": { "a": 1.5 }, "none": Bson::Null };
+    let (_, schema) = decode(&[first], &TableSchema::default());
+    let mut decoder = Decoder::keeping(&schema);
+    let odd = doc! {
+        "_id": 2, "n": "text", "items": [{ "sku": "b", "n": 3 }, 7], "in": { "a": 2, "b": true },
+        "none": "some", "new": [1],
+    };
+    decoder.append(&odd.to_vec().unwrap()).unwrap();
+    decoder
+        .append(&doc! { "_id": 3, "n": i64::MAX }.to_vec().unwrap())
+        .unwrap();
+    let misfits: Vec<(String, ColumnType)> = decoder.take_misfits().into_iter().collect();
+    assert_eq!(
+        misfits,
+        [
+            ("/in/b".to_owned(), ColumnType::Bool),
+            ("/items/*".to_owned(), ColumnType::Int32),
+            ("/items/*/n".to_owned(), ColumnType::Int32),
+            ("/n".to_owned(), ColumnType::Json),
+            (
+                "/new".to_owned(),
+                ColumnType::Array(Box::new(ColumnType::Unknown))
+            ),
+            ("/none".to_owned(), ColumnType::String),
+        ]
+    );
+    assert_eq!(decoder.take_misfits().len(), 0);
+    assert_eq!(decoder.finish(Naming::Physical).unwrap().rescued, 7);
 }
 
 #[test]

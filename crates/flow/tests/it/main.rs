@@ -7,6 +7,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod sync;
 mod verify;
 
 use std::collections::{BTreeMap, HashMap};

@@ -213,10 +213,7 @@ impl SnapshotSource for Shared {
 #[async_trait]
 impl ChangeSource for Shared {
     async fn now(&self) -> Result<Position> {
-        Ok(Position {
-            cluster_time: self.look(|world| time(world.now())),
-            resume_token: None,
-        })
+        Ok(Position::at(self.look(|world| time(world.now()))))
     }
 
     async fn follow(&self, _: &Position, _: mpsc::Sender<EventBatch>) -> Result<()> {
@@ -307,10 +304,7 @@ impl ComparedTable for Table {
     }
 
     fn position(&self) -> Position {
-        Position {
-            cluster_time: time(self.position),
-            resume_token: None,
-        }
+        Position::at(time(self.position))
     }
 
     async fn refresh(&mut self) -> Result<bool> {
@@ -342,6 +336,8 @@ fn compare(world: World) -> Verified {
         .enable_all()
         .build()
         .unwrap();
+    // A table that moves on is waited for as long as it takes on a busy machine.
+    let wait = Duration::from_millis(if world.syncs { 10_000 } else { 20 });
     let world = Shared(Arc::new(Mutex::new(world)));
     let work = Verify {
         snapshots: Arc::new(world.clone()),
@@ -351,7 +347,7 @@ fn compare(world: World) -> Verified {
         observer: Arc::new(Quiet),
         options: VerifyOptions {
             parallel: 2,
-            wait: Duration::from_millis(20),
+            wait,
             pause: Duration::from_millis(1),
             ..VerifyOptions::default()
         },

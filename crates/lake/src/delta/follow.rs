@@ -4,17 +4,20 @@
 use std::collections::HashMap;
 
 use deltalake::DeltaTableError;
-use deltalake::kernel::{Action, Add, Remove, Transaction};
-use futures::TryStreamExt;
+use deltalake::kernel::{Action, Add, AddCDCFile, Remove, Transaction};
 use roaring::RoaringTreemap;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
-use tributary_model::{ClusterTime, Error, ErrorKind, Position, Result, TableSchema};
+use serde_json::{Value, json};
+use tributary_flow::Failpoint;
+use tributary_model::{
+    ClusterTime, Error, ErrorKind, Gap, GapRemedy, Position, Result, TableSchema,
+};
 use uuid::Uuid;
 
 use crate::delta::definition::Definition;
 use crate::delta::log::{self, Commit, CommitInfo};
-use crate::delta::{deletion_vector, table};
+use crate::delta::manifest::ManifestState;
+use crate::delta::{deletion_vector, gaps, table};
 use crate::error::table_failed;
 use crate::location::Location;
 
@@ -70,8 +73,9 @@ impl Mark {
         serde_json::from_value(commit.own()?.clone()).ok()
     }
 
-    fn is(&self, other: &Self) -> bool {
-        (self.writer, self.sequence) == (other.writer, other.sequence)
+    /// Whether the same process wrote both.
+    fn is_of(&self, other: &Self) -> bool {
+        self.writer == other.writer
     }
 }
 
@@ -87,7 +91,7 @@ pub(crate) struct LiveFile {
 }
 
 impl LiveFile {
-    fn new(add: Add) -> Self {
+    pub(crate) fn new(add: Add) -> Self {
         let rows = add
             .stats
             .as_deref()
@@ -95,6 +99,16 @@ impl LiveFile {
             .and_then(|stats| stats["numRecords"].as_u64());
         let deleted = add.deletion_vector.is_none().then(RoaringTreemap::new);
         Self { add, rows, deleted }
+    }
+
+    /// Whether rows of it are marked as deleted.
+    pub(crate) fn has_vector(&self) -> bool {
+        self.add.deletion_vector.is_some()
+    }
+
+    /// Rows in it that are not deleted, as far as its writer has told.
+    pub(crate) fn live_rows(&self) -> u64 {
+        self.rows.unwrap_or(0).saturating_sub(self.deleted_rows())
     }
 
     /// How many of its rows are deleted.
@@ -126,15 +140,18 @@ impl LiveFile {
 pub(crate) struct Edit {
     /// New files.
     pub(crate) added: Vec<Add>,
-    /// Rows to be marked as deleted, by file.
+    /// Rows to be marked as deleted, by file: not in a table that is copied on write.
     pub(crate) deleted: HashMap<String, RoaringTreemap>,
     /// Files to be replaced by others that hold the same rows in the same places: the rows deleted
     /// in the one are deleted in the other. Not together with `deleted`.
     pub(crate) rewritten: HashMap<String, Add>,
-    /// Files whose rows are in those of `moved`.
+    /// Files whose rows are deleted, or in those of `added` or `moved`.
     pub(crate) removed: Vec<String>,
     /// New files with rows of others, and the rows in them that are deleted already: not all.
     pub(crate) moved: Vec<(Add, RoaringTreemap)>,
+    /// The file that tells readers of the change data feed which rows change, where the other files
+    /// do not.
+    pub(crate) changes: Option<AddCDCFile>,
 }
 
 /// What became of an attempt to commit.
@@ -148,6 +165,7 @@ pub(crate) enum Outcome {
 
 /// A table that follows a collection, at its current version.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 pub(crate) struct LiveTable {
     pub(crate) place: Location,
     pub(crate) version: u64,
@@ -157,6 +175,8 @@ pub(crate) struct LiveTable {
     pub(crate) files: HashMap<String, LiveFile>,
     /// Bytes of the commits made here.
     pub(crate) log_bytes: u64,
+    /// How its symlink manifest stands to it.
+    pub(super) manifest: ManifestState,
     mark: Mark,
 }
 
@@ -188,25 +208,9 @@ impl LiveTable {
             .on("table", place)
             .remedy("give --overwrite to replace it, or choose another target"));
         };
-        let files = snapshot
-            .snapshot()
-            .file_views(&log, None)
-            .map_ok(|file| {
-                let add = Add {
-                    path: file.path().into_owned(),
-                    size: file.size(),
-                    modification_time: file.modification_time(),
-                    data_change: true,
-                    stats: file.stats(),
-                    partition_values: file.partition_values_map(),
-                    deletion_vector: file.deletion_vector_descriptor(),
-                    ..Add::default()
-                };
-                (add.path.clone(), LiveFile::new(add))
-            })
-            .try_collect()
-            .await
-            .map_err(failed)?;
+        let files = table::files(&table, place).await?.into_iter();
+        let files = files.map(|add| (add.path.clone(), LiveFile::new(add)));
+        let files = files.collect();
         let version = snapshot.version();
         let cluster_time = ClusterTime(time.cast_unsigned());
         let position = read_position(place, version, cluster_time).await?;
@@ -217,6 +221,7 @@ impl LiveTable {
             schema,
             files,
             log_bytes: 0,
+            manifest: ManifestState::default(),
             mark: Mark::new(position),
         }))
     }
@@ -224,6 +229,38 @@ impl LiveTable {
     /// How far it has got.
     pub(crate) fn position(&self) -> &Position {
         &self.mark.position
+    }
+
+    /// The stretches of history that it has not seen.
+    pub(crate) fn gaps(&self) -> Vec<Gap> {
+        gaps::gaps(&self.definition)
+    }
+
+    /// Goes on at `to`, which it has not reached, and records that it does not know what happened
+    /// between `from`, or its own position where that is later, and there.
+    pub(crate) async fn skip(
+        &mut self,
+        edit: Edit,
+        from: &Position,
+        to: &Position,
+        remedy: GapRemedy,
+    ) -> Result<Outcome> {
+        let gap = Gap {
+            from: from.cluster_time.max(self.mark.position.cluster_time),
+            to: to.cluster_time,
+            remedy,
+        };
+        gaps::record(&mut self.definition, gap);
+        let parameters = json!({
+            "event": "gap", "from": gaps::in_words(gap.from), "to": gaps::in_words(gap.to),
+        });
+        self.commit(edit, Some(to.clone()), "STREAMING UPDATE", parameters)
+            .await
+    }
+
+    /// Whether rows of some file are marked as deleted.
+    pub(crate) fn has_vector(&self) -> bool {
+        self.files.values().any(LiveFile::has_vector)
     }
 
     /// The rows of a file that are deleted.
@@ -300,8 +337,16 @@ impl LiveTable {
             changed.push((file.add.path.clone(), file));
         }
         if !vectors.is_empty() {
+            if self.definition.is_copy_on_write() {
+                return Err(Error::new(
+                    ErrorKind::Internal,
+                    "rows cannot be marked in a table that has no deletion vectors",
+                )
+                .on("table", &self.place));
+            }
             let file = self.place.child(&vectors.name());
             file.write(vectors.into_bytes()).await?;
+            Failpoint::VectorsWritten.hit();
         }
 
         let mark = self.mark.next(
@@ -324,6 +369,7 @@ impl LiveTable {
                 .map(|(_, file)| Action::Add(file.add.clone())),
         );
         actions.extend(edit.added.iter().cloned().map(Action::Add));
+        actions.extend(edit.changes.map(Action::Cdc));
         let info = CommitInfo {
             operation,
             parameters,
@@ -331,7 +377,7 @@ impl LiveTable {
             own: Some(mark.to_json()),
         };
         let Some(bytes) = log::put(&self.place, self.version + 1, &info, &actions).await? else {
-            return self.catch_up(&mark).await;
+            return self.catch_up().await;
         };
         self.log_bytes += bytes;
         self.version += 1;
@@ -347,25 +393,23 @@ impl LiveTable {
         for add in edit.added {
             self.files.insert(add.path.clone(), LiveFile::new(add));
         }
+        self.write_manifest().await;
         Ok(Outcome::Committed)
     }
 
-    /// Takes over the versions that others have committed.
-    ///
-    /// `wanted` is the commit that was tried: it may have arrived after all, after its request had
-    /// been given up.
-    async fn catch_up(&mut self, wanted: &Mark) -> Result<Outcome> {
+    /// Takes over the versions that others have committed, and those of its own that have arrived
+    /// after their requests had been given up: what was tried last, or something before it. What
+    /// such a commit says, and nothing else, is how far the table has got by it.
+    async fn catch_up(&mut self) -> Result<Outcome> {
         let mut touched = Vec::new();
         let mut redefined = false;
         while let Some(commit) = log::read(&self.place, self.version + 1).await? {
-            let mark = Mark::of(&commit);
-            let ours = mark.as_ref().is_some_and(|mark| mark.is(wanted));
-            if !ours
-                && commit
-                    .transactions
-                    .iter()
-                    .any(|txn| txn.app_id == APPLICATION)
-            {
+            let own = Mark::of(&commit).filter(|mark| mark.is_of(&self.mark));
+            let is_followers = commit
+                .transactions
+                .iter()
+                .any(|txn| txn.app_id == APPLICATION);
+            if own.is_none() && is_followers {
                 return Err(Error::new(
                     ErrorKind::AlreadyExists,
                     "another sync writes to the same table",
@@ -374,7 +418,7 @@ impl LiveTable {
                 .remedy("stop one of the two"));
             }
             self.version += 1;
-            redefined |= commit.redefines && !ours;
+            redefined |= commit.redefines;
             for remove in &commit.removes {
                 self.files.remove(&remove.path);
             }
@@ -382,34 +426,33 @@ impl LiveTable {
                 touched.push(add.path.clone());
                 self.files.insert(add.path.clone(), LiveFile::new(add));
             }
-            if ours {
-                self.mark = wanted.clone();
-                self.definition.committed();
-                // A commit that widens columns is what brings the table to their schema.
-                if let Some(schema) = self.definition.schema() {
-                    self.schema = schema;
-                }
+            if let Some(own) = own {
+                self.mark = own;
             }
         }
         if redefined {
-            self.redefine().await?;
+            self.reload().await?;
             touched = self.files.keys().cloned().collect();
         }
         touched.retain(|path| self.files.contains_key(path));
+        self.write_manifest().await;
         Ok(Outcome::Overtaken(touched))
     }
 
-    /// Takes over a definition that another writer has changed.
-    async fn redefine(&mut self) -> Result<()> {
+    /// Opens the table again, as when another writer has changed its definition.
+    pub(crate) async fn reload(&mut self) -> Result<()> {
         let Some(now) = Box::pin(Self::open(&self.place)).await? else {
             return Err(Error::new(ErrorKind::NotFound, "the table is gone")
                 .on("table", &self.place)
                 .remedy("start again to load it anew"));
         };
         let (writer, sequence) = (self.mark.writer, self.mark.sequence);
-        let log_bytes = self.log_bytes;
+        let (log_bytes, manifest) = (self.log_bytes, self.manifest);
         *self = now;
         self.log_bytes = log_bytes;
+        if manifest != ManifestState::Left {
+            self.manifest = ManifestState::Behind;
+        }
         self.mark.writer = writer;
         self.mark.sequence = sequence;
         Ok(())
@@ -459,10 +502,7 @@ async fn read_position(
             return Ok(mark.position);
         }
     }
-    Ok(Position {
-        cluster_time,
-        resume_token: None,
-    })
+    Ok(Position::at(cluster_time))
 }
 
 #[cfg(test)]

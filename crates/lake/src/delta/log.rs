@@ -5,6 +5,7 @@
 
 use deltalake::kernel::{Action, Add, Remove, Transaction};
 use serde_json::{Map, Value, json};
+use tributary_flow::Failpoint;
 use tributary_model::{Error, ErrorKind, Result};
 use uuid::Uuid;
 
@@ -124,7 +125,10 @@ pub(crate) async fn put(
         lines.push(b'\n');
     }
     let size = lines.len() as u64;
-    let there = match place_of(table, version).create(lines).await {
+    Failpoint::CommitBefore.hit();
+    let created = place_of(table, version).create(lines).await;
+    Failpoint::CommitAfter.hit();
+    let there = match created {
         Ok(true) => return Ok(Some(size)),
         // A request whose first try succeeded without an answer finds its own object.
         Ok(false) => read(table, version).await?,

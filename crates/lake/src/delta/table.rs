@@ -8,11 +8,13 @@ use deltalake::{DeltaTable, DeltaTableError};
 use futures::TryStreamExt;
 use object_store::prefix::PrefixStore;
 use serde_json::json;
-use tributary_model::{Error, ErrorKind, Position, Result, TableSchema};
+use tributary_model::{
+    ClusterTime, Error, ErrorKind, Gap, GapRemedy, Position, Result, TableSchema,
+};
 
 use crate::delta::definition::Definition;
-use crate::delta::follow;
 use crate::delta::log::{self, CommitInfo};
+use crate::delta::{follow, gaps, manifest};
 use crate::error::table_failed;
 use crate::location::Location;
 use crate::parquet_file::DataFile;
@@ -44,6 +46,56 @@ pub(crate) async fn open(place: &Location) -> Result<Option<DeltaTable>> {
     Ok(Some(table))
 }
 
+/// Whether there is a table at `place`.
+pub(crate) async fn is_table(place: &Location) -> Result<bool> {
+    let is_table = log_store(place).is_delta_table_location().await;
+    is_table.map_err(|error| table_failed("cannot open the table", &place.to_string(), error))
+}
+
+/// The files of a table's current version.
+pub(crate) async fn files(table: &DeltaTable, place: &Location) -> Result<Vec<Add>> {
+    let failed = |error: DeltaTableError| {
+        table_failed("cannot read the table's log", &place.to_string(), error)
+    };
+    let log = table.log_store();
+    let files = table
+        .snapshot()
+        .map_err(failed)?
+        .snapshot()
+        .file_views(&log, None);
+    files
+        .map_ok(|file| Add {
+            path: file.path().into_owned(),
+            size: file.size(),
+            modification_time: file.modification_time(),
+            data_change: true,
+            stats: file.stats(),
+            partition_values: file.partition_values_map(),
+            deletion_vector: file.deletion_vector_descriptor(),
+            ..Add::default()
+        })
+        .try_collect()
+        .await
+        .map_err(failed)
+}
+
+/// What the table at `place` is, beside its files; none where there is no table.
+pub(crate) async fn definition(place: &Location) -> Result<Option<Definition>> {
+    match open(place).await? {
+        Some(table) => definition_of(&table, place).map(Some),
+        None => Ok(None),
+    }
+}
+
+/// What a table is, beside its files.
+pub(crate) fn definition_of(table: &DeltaTable, place: &Location) -> Result<Definition> {
+    let failed = |error: DeltaTableError| {
+        table_failed("cannot read the table's log", &place.to_string(), error)
+    };
+    let definition = Definition::of(table.snapshot().map_err(failed)?);
+    definition.map_err(|error| failed(error.into()))
+}
+
 /// The name under which the log remembers that a load was committed.
 fn transaction(load: &str) -> String {
     format!("tributary:load:{load}")
@@ -63,30 +115,6 @@ pub(crate) async fn holds(table: &DeltaTable, load: &str, place: &Location) -> R
     Ok(version.is_some())
 }
 
-/// The files that the table's current version consists of.
-pub(crate) async fn file_names(table: &DeltaTable, place: &Location) -> Result<Vec<DataFile>> {
-    let failed = |error: DeltaTableError| {
-        table_failed("cannot read the table's log", &place.to_string(), error)
-    };
-    let log = table.log_store();
-    let files = table
-        .snapshot()
-        .map_err(failed)?
-        .snapshot()
-        .file_views(&log, None);
-    files
-        .map_ok(|file| DataFile {
-            name: file.path().to_string(),
-            size: 0,
-            rows: 0,
-            schema: TableSchema::default(),
-            stats: None,
-        })
-        .try_collect()
-        .await
-        .map_err(failed)
-}
-
 /// The `add` of a new data file.
 pub(crate) fn add_action(file: &DataFile) -> Add {
     Add {
@@ -99,15 +127,28 @@ pub(crate) fn add_action(file: &DataFile) -> Add {
     }
 }
 
+/// How a table follows its collection once it is loaded.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Following<'a> {
+    /// Where it stands when it is loaded.
+    pub(crate) position: &'a Position,
+    /// Rows are deleted by writing their files again, so that readers need not know deletion
+    /// vectors.
+    pub(crate) copy_on_write: bool,
+    /// From when on the table that is replaced lacks changes, where it does.
+    pub(crate) lacking: Option<ClusterTime>,
+}
+
 /// Commits a load as one version: the files become the table's content, in place of what `existing`
-/// held. Where the table is to follow its collection from then on, `position` is where it stands.
+/// held. It has a symlink manifest then if that is asked for, or it had one.
 pub(crate) async fn commit(
     place: &Location,
     existing: Option<&DeltaTable>,
     schema: &TableSchema,
     files: &[DataFile],
     load: &str,
-    position: Option<&Position>,
+    following: Option<Following<'_>>,
+    symlink_manifest: bool,
 ) -> Result<()> {
     let failed = |error: DeltaTableError| {
         table_failed("cannot read the table's log", &place.to_string(), error)
@@ -132,10 +173,27 @@ pub(crate) async fn commit(
     let done = Transaction::new_with_last_update(transaction(load), 0, Some(now));
     let mut own = None;
     let mut actions = vec![Action::Txn(done)];
-    if let Some(position) = position {
-        definition.enable_deletion_vectors();
+    if symlink_manifest {
+        definition.enable_symlink_manifest();
+    }
+    let has_manifest = definition.has_symlink_manifest();
+    if has_manifest && definition.allows_deletion_vectors() {
+        definition.set_copy_on_write();
+    }
+    if let Some(following) = following {
+        if following.copy_on_write || has_manifest {
+            definition.set_copy_on_write();
+        } else {
+            definition.enable_deletion_vectors();
+            definition.enable_change_data_feed(schema);
+        }
         definition.set_upkeep();
-        let mark = follow::Mark::new(position.clone());
+        if let Some(from) = following.lacking {
+            let to = following.position.cluster_time;
+            let remedy = GapRemedy::Reloaded;
+            gaps::record(&mut definition, Gap { from, to, remedy });
+        }
+        let mark = follow::Mark::new(following.position.clone());
         actions.push(Action::Txn(mark.transaction()));
         own = Some(mark.to_json());
     }
@@ -154,6 +212,9 @@ pub(crate) async fn commit(
         own,
     };
     if log::put(place, version, &info, &actions).await?.is_some() {
+        if has_manifest {
+            manifest::write(place, files.iter().map(|file| file.name.as_str())).await?;
+        }
         return Ok(());
     }
     Err(Error::new(
@@ -176,6 +237,7 @@ pub(crate) async fn create(
     for (name, value) in properties {
         definition.set_property(name, value);
     }
+    definition.set_upkeep();
     let mark = follow::Mark::new(position.clone());
     let mut actions = vec![Action::Txn(mark.transaction())];
     actions.extend(definition.actions().map_err(|error| {

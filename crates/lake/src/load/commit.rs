@@ -6,12 +6,13 @@ use std::sync::Arc;
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use serde::{Deserialize, Serialize};
 use tributary_convert::arrow_schema::column_names;
-use tributary_flow::{LoadSummary, PartitionTotals};
+use tributary_flow::{Failpoint, LoadSummary, PartitionTotals};
 use tributary_model::{Error, ErrorKind, Result, TableSchema};
 
 use super::state::Receipt;
 use super::{Existing, Inner, Places, StateFiles, rewrite};
-use crate::delta::table;
+use crate::delta::manifest;
+use crate::delta::table::{self, Following};
 use crate::format::Format;
 use crate::location::Location;
 use crate::parquet_file::DataFile;
@@ -93,6 +94,7 @@ pub(super) async fn commit(inner: &Arc<Inner>, existing: &Existing) -> Result<Lo
                     .because(panic)
             })??
     };
+    Failpoint::LoadUnified.hit();
     let places = &inner.places;
     match inner.format {
         Format::Delta => {
@@ -101,22 +103,30 @@ pub(super) async fn commit(inner: &Arc<Inner>, existing: &Existing) -> Result<Lo
             } else {
                 None
             };
-            let position = inner.plan.position.as_ref();
+            let following = inner.plan.position.as_ref().map(|position| Following {
+                position,
+                copy_on_write: inner.plan.copy_on_write,
+                lacking: inner.lacking,
+            });
             table::commit(
                 &places.table,
                 old,
                 &known,
                 &files,
                 &inner.plan.load,
-                position,
+                following,
+                inner.plan.symlink_manifest,
             )
             .await?;
         }
         _ => publish_files(inner, existing, &schema, &files, &receipts).await?,
     }
+    Failpoint::LoadCommitted.hit();
     let file_bytes = files.iter().map(|file| file.size).sum();
     let totals = totals(&receipts);
-    sweep(&places.table, &inner.plan.load, &files).await?;
+    let written = files.iter().map(|file| file.name.as_str());
+    sweep(&places.table, &inner.plan.load, written).await?;
+    Failpoint::LoadSwept.hit();
     StateFiles::new(&places.table).remove().await?;
     Ok(LoadSummary {
         totals,
@@ -173,7 +183,8 @@ async fn publish_files(
         }
         return Ok(());
     };
-    sweep(&places.data, &inner.plan.load, files).await?;
+    let written = files.iter().map(|file| file.name.as_str());
+    sweep(&places.data, &inner.plan.load, written).await?;
     manifest.write(&places.data).await?;
     let failed = |error: std::io::Error| {
         Error::new(ErrorKind::Storage, "cannot put the files into their place")
@@ -208,12 +219,12 @@ async fn remove_replaced(
 
 /// Removes the files of the load `id` that are not among `keep`: those of attempts that failed or
 /// were killed, and those that were written again.
-pub(super) async fn sweep(
+pub(super) async fn sweep<'a>(
     data: &Location,
     id: &str,
-    keep: impl IntoIterator<Item = &DataFile>,
+    keep: impl IntoIterator<Item = &'a str>,
 ) -> Result<()> {
-    let keep: HashSet<&str> = keep.into_iter().map(|file| file.name.as_str()).collect();
+    let keep: HashSet<&str> = keep.into_iter().collect();
     let is_left = |name: &str| name.contains(id) && !keep.contains(name);
     if let Some(directory) = data.directory() {
         // Listed as it is: an object store hides the parts of unfinished files.
@@ -256,11 +267,16 @@ pub(super) async fn finish_summary<'a>(
     if format != Format::Delta
         && let Some(manifest) = Manifest::read(&places.table).await?
     {
-        let keep: Vec<DataFile> = manifest.files.into_iter().map(DataFile::from).collect();
-        sweep(&places.table, id, &keep).await?;
+        let keep = manifest.files.iter().map(|file| file.name.as_str());
+        sweep(&places.table, id, keep).await?;
     } else if let Some(table) = table::open(&places.table).await? {
-        let keep = table::file_names(&table, &places.table).await?;
-        sweep(&places.table, id, &keep).await?;
+        let keep = table::files(&table, &places.table).await?;
+        let definition = table::definition_of(&table, &places.table)?;
+        if definition.has_symlink_manifest() {
+            // It may have ended before that was written.
+            manifest::write(&places.table, keep.iter().map(|add| add.path.as_str())).await?;
+        }
+        sweep(&places.table, id, keep.iter().map(|add| add.path.as_str())).await?;
     }
     Ok(summary(places, receipts))
 }

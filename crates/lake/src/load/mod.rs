@@ -15,10 +15,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use deltalake::DeltaTable;
 use tributary_flow::{
-    CollectionInfo, Load, LoadSink, LoadSummary, Opened, Partition, PartitionTotals,
+    CollectionInfo, Failpoint, Load, LoadSink, LoadSummary, Opened, Partition, PartitionTotals,
     PartitionWriter,
 };
-use tributary_model::{Error, ErrorKind, Position, Result, TableSchema};
+use tributary_model::{ClusterTime, Error, ErrorKind, Namespace, Position, Result, TableSchema};
 
 use crate::delta::table;
 use crate::format::Format;
@@ -37,6 +37,13 @@ pub struct SinkOptions {
     /// Where the source stands before anything of it is read: Delta tables then follow their
     /// collections from there on.
     pub position: Option<Position>,
+    /// The tables that are replaced because they lack changes, and from when on. Each records that.
+    pub lacking: HashMap<Namespace, ClusterTime>,
+    /// Tables that follow their collections have no deletion vectors: rows are deleted by writing
+    /// their files again.
+    pub copy_on_write: bool,
+    /// Delta tables keep a symlink manifest, for engines that read their files and not their log.
+    pub symlink_manifest: bool,
 }
 
 /// A lake that loads are written into.
@@ -166,14 +173,12 @@ impl LoadSink for FileSink {
                     places.state.remove().await?;
                     return Ok(Opened::Complete(summary));
                 }
-                commit::sweep(
-                    &places.data,
-                    &plan.load,
-                    receipts.values().flat_map(|r| &r.files),
-                )
-                .await?;
+                let files = receipts.values().flat_map(|receipt| &receipt.files);
+                let written: Vec<&str> = files.map(|file| file.name.as_str()).collect();
+                commit::sweep(&places.data, &plan.load, written).await?;
                 let partitions = plan.partitions.clone();
-                let load = self.load(places, plan, receipts, existing, lock);
+                let lacking = self.options.lacking.get(&collection.namespace).copied();
+                let load = self.load(places, plan, receipts, existing, lacking, lock);
                 return Ok(Opened::Resumed(Box::new(load), partitions));
             }
             if !visible && !self.options.overwrite {
@@ -217,14 +222,12 @@ impl LoadSink for FileSink {
             fingerprint,
             partitions: Vec::new(),
             position: self.options.position.clone(),
+            copy_on_write: self.options.copy_on_write,
+            symlink_manifest: self.options.symlink_manifest,
         };
-        Ok(Opened::Fresh(Box::new(self.load(
-            places,
-            plan,
-            HashMap::new(),
-            existing,
-            lock,
-        ))))
+        let lacking = self.options.lacking.get(&collection.namespace).copied();
+        let load = self.load(places, plan, HashMap::new(), existing, lacking, lock);
+        Ok(Opened::Fresh(Box::new(load)))
     }
 }
 
@@ -235,6 +238,7 @@ impl FileSink {
         plan: Plan,
         receipts: HashMap<u32, Receipt>,
         existing: Existing,
+        lacking: Option<ClusterTime>,
         lock: Option<Lock>,
     ) -> LakeLoad {
         let schema = receipts
@@ -249,6 +253,7 @@ impl FileSink {
             places,
             format: self.options.format,
             plan,
+            lacking,
             progress: Mutex::new(progress),
         };
         LakeLoad {
@@ -272,6 +277,8 @@ struct Inner {
     places: Places,
     format: Format,
     plan: Plan,
+    /// From when on the table that is replaced lacks changes, where it does.
+    lacking: Option<ClusterTime>,
     progress: Mutex<Progress>,
 }
 
@@ -305,7 +312,9 @@ impl Load for LakeLoad {
             partitions: partitions.to_vec(),
             ..self.inner.plan.clone()
         };
-        self.inner.places.state.write_plan(&plan).await
+        self.inner.places.state.write_plan(&plan).await?;
+        Failpoint::LoadPlanned.hit();
+        Ok(())
     }
 
     fn finished(&self, partition: &Partition) -> Option<PartitionTotals> {

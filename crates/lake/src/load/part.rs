@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::runtime::Handle;
 use tributary_convert::{Decoder, Naming};
-use tributary_flow::{DocumentBatch, Partition, PartitionTotals, PartitionWriter};
+use tributary_flow::{DocumentBatch, Failpoint, Partition, PartitionTotals, PartitionWriter};
 use tributary_model::{Error, ErrorKind, Result, TableSchema};
 
 use super::Inner;
@@ -63,7 +63,9 @@ impl Part {
             schema,
             files,
         };
+        Failpoint::PartitionWritten.hit();
         Handle::current().block_on(inner.places.state.write_receipt(&receipt))?;
+        Failpoint::ReceiptWritten.hit();
         inner.record(receipt);
         Ok(totals)
     }

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use tributary_flow::{Partition, PartitionTotals};
+use tributary_flow::{Failpoint, Partition, PartitionTotals};
 use tributary_model::{Error, ErrorKind, Position, Result, TableSchema};
 
 use crate::location::Location;
@@ -39,6 +39,12 @@ pub(super) struct Plan {
     /// Where the source stood before any of it was read, where its changes are to be followed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) position: Option<Position>,
+    /// Whether the table that follows then has its rows deleted by writing files again.
+    #[serde(default)]
+    pub(super) copy_on_write: bool,
+    /// Whether the table has a symlink manifest then.
+    #[serde(default)]
+    pub(super) symlink_manifest: bool,
 }
 
 /// A finished partition.
@@ -125,6 +131,7 @@ impl StateFiles {
                 self.directory.remove(&object.location).await?;
             }
         }
+        Failpoint::ReceiptsRemoved.hit();
         self.directory.remove(plan.path()).await?;
         if self.directory.is_local() {
             // Also what an unfinished write of a state file has left.

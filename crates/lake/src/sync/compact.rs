@@ -6,30 +6,28 @@
 //! no reader of the table's changes sees any of it.
 //!
 //! Writing takes its time, and the table moves on meanwhile: rows that are deleted in a file after
-//! it was read are deleted in the new file from its beginning.
+//! it was read are deleted in the new file from its beginning. In a table that is copied on write,
+//! where rows cannot be marked, such a file has become another, and what is left of the joined ones
+//! is written once more, between two batches.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use arrow::array::{BooleanArray, RecordBatch};
-use arrow::compute::filter_record_batch;
 use roaring::RoaringTreemap;
-use serde_json::json;
-use tokio::runtime::Handle;
-use tributary_convert::Key;
+use serde_json::{Value, json};
+use tributary_flow::Failpoint;
 use tributary_model::{Error, ErrorKind, Result, TableSchema};
 
-use super::places::{Places, keys_of_batch};
-use super::table::new_file_name;
+use super::places::Places;
+use super::rewrite::{self, NewFile, Rewriter, Source};
+use super::table::blocking;
 use super::upkeep::UpkeepOptions;
 use super::widen;
 use crate::delta::follow::{Edit, LiveFile, LiveTable, Outcome};
 use crate::delta::table::add_action;
 use crate::location::Location;
-use crate::parquet_file::{DataFile, ParquetFile};
-use crate::stored_file::{self, StoredFile};
 
 /// The size below which files are of the lowest tier.
 const LOWEST_TIER: u64 = 32 << 10;
@@ -106,7 +104,7 @@ pub(super) fn choose(files: &HashMap<String, LiveFile>, options: &UpkeepOptions)
             .filter(|candidate| candidate.tier.is_some_and(|tier| tier <= due))
             .collect();
         small.sort_by_key(|candidate| candidate.live_bytes);
-        let chosen = within_bounds(&small, options);
+        let chosen = within_bounds(&small.iter().collect::<Vec<_>>(), options);
         if chosen.len() > 1 {
             return chosen;
         }
@@ -119,11 +117,59 @@ pub(super) fn choose(files: &HashMap<String, LiveFile>, options: &UpkeepOptions)
         })
         .collect();
     dead.sort_by_key(|candidate| std::cmp::Reverse(candidate.dead_bytes));
-    within_bounds(&dead, options)
+    within_bounds(&dead.iter().collect::<Vec<_>>(), options)
+}
+
+/// As [`choose`], for tables that are only appended to: files that come one after the other by the
+/// least `_id` in them, so that the rows of the new one are in order.
+pub(super) fn choose_in_order(
+    files: &HashMap<String, LiveFile>,
+    options: &UpkeepOptions,
+) -> Vec<String> {
+    let join_files = options.join_files.max(2);
+    let mut by_tier: BTreeMap<u32, usize> = BTreeMap::new();
+    for (path, file) in files {
+        if let Some(tier) = Candidate::of(path, file, options).and_then(|c| c.tier) {
+            *by_tier.entry(tier).or_default() += 1;
+        }
+    }
+    by_tier.retain(|_, count| *count >= join_files);
+    if by_tier.is_empty() {
+        return Vec::new();
+    }
+    let mut ordered: Vec<_> = files
+        .iter()
+        .map(|(path, file)| (least_id(file), path, Candidate::of(path, file, options)))
+        .collect();
+    ordered.sort_by(|a, b| (&a.0, a.1).cmp(&(&b.0, b.1)));
+    let candidates: Vec<_> = ordered
+        .into_iter()
+        .map(|(_, _, candidate)| candidate)
+        .collect();
+    let tier = |candidate: &Option<Candidate<'_>>| candidate.as_ref().and_then(|c| c.tier);
+    for due in by_tier.into_keys().rev() {
+        for run in candidates.split(|candidate| tier(candidate).is_none_or(|tier| tier > due)) {
+            if run.iter().filter(|c| tier(c) == Some(due)).count() < join_files {
+                continue;
+            }
+            let run: Vec<_> = run.iter().flatten().collect();
+            let chosen = (0..run.len()).map(|start| within_bounds(&run[start..], options));
+            if let Some(chosen) = chosen.into_iter().find(|chosen| chosen.len() > 1) {
+                return chosen;
+            }
+        }
+    }
+    Vec::new()
+}
+
+/// The least `_id` of a file's rows, or what it begins with.
+fn least_id(file: &LiveFile) -> Option<String> {
+    let stats: Value = serde_json::from_str(file.add.stats.as_deref()?).ok()?;
+    Some(stats["minValues"]["_id"].as_str()?.to_owned())
 }
 
 /// The first of them, as many as make one file, and one at least.
-fn within_bounds(candidates: &[Candidate<'_>], options: &UpkeepOptions) -> Vec<String> {
+fn within_bounds(candidates: &[&Candidate<'_>], options: &UpkeepOptions) -> Vec<String> {
     let (mut bytes, mut rows) = (0, 0);
     candidates
         .iter()
@@ -138,32 +184,6 @@ fn within_bounds(candidates: &[Candidate<'_>], options: &UpkeepOptions) -> Vec<S
         .collect()
 }
 
-/// A file that is written again.
-pub(super) struct Victim {
-    path: String,
-    size: u64,
-    rows: u64,
-    /// The rows that were deleted when it was chosen.
-    deleted: RoaringTreemap,
-}
-
-impl Victim {
-    /// The file as the table has it now.
-    pub(super) async fn of(live: &mut LiveTable, path: String) -> Result<Option<Self>> {
-        let Some(deleted) = live.deleted(&path).await?.cloned() else {
-            return Ok(None);
-        };
-        let known = live.files.get(&path);
-        let known = known.and_then(|file| Some((file.add.size.unsigned_abs(), file.rows?)));
-        Ok(known.map(|(size, rows)| Self {
-            path,
-            size,
-            rows,
-            deleted,
-        }))
-    }
-}
-
 /// Rows of a file that went to a new one, in their order and without those that were deleted.
 struct Moved {
     victim: usize,
@@ -174,17 +194,9 @@ struct Moved {
     first: u64,
 }
 
-struct NewFile {
-    file: DataFile,
-    /// The keys of its rows.
-    keys: Vec<Key>,
-}
-
 /// Files written anew, not yet part of the table.
 pub(super) struct Written {
-    /// The table's settled schema when they were begun.
-    schema: TableSchema,
-    victims: Vec<Victim>,
+    work: Work,
     files: Vec<NewFile>,
     moved: Vec<Moved>,
 }
@@ -194,9 +206,11 @@ pub(super) struct Work {
     pub(super) place: Location,
     /// The table's settled schema.
     pub(super) schema: TableSchema,
-    pub(super) victims: Vec<Victim>,
+    pub(super) victims: Vec<Source>,
     /// The size at which a new file is closed.
     pub(super) file_bytes: u64,
+    /// Whether the places of the rows are to be known afterwards.
+    pub(super) with_keys: bool,
     /// Set when nobody waits for it any more.
     pub(super) stop: Arc<AtomicBool>,
 }
@@ -204,121 +218,42 @@ pub(super) struct Work {
 /// Writes the rows of the victims into new files. It computes and blocks: it is called on a
 /// blocking thread.
 pub(super) fn write(work: Work) -> Result<Written> {
-    let mut writer = Writer {
-        open: None,
-        files: Vec::new(),
-        moved: Vec::new(),
-        work: &work,
-    };
-    match writer.write_all() {
-        Ok(()) => Ok(Written {
-            files: writer.files,
-            moved: writer.moved,
-            schema: work.schema,
-            victims: work.victims,
+    let Work { place, schema, .. } = &work;
+    let mut rewriter = Rewriter::new(place, schema, work.file_bytes, work.with_keys);
+    match write_all(&work, &mut rewriter) {
+        Ok(moved) => Ok(Written {
+            files: rewriter.finish()?,
+            moved,
+            work,
         }),
         Err(error) => {
-            for new in &writer.files {
-                let path = work.place.child(&new.file.name);
-                // What cannot be removed is vacuumed one day.
-                let _ = Handle::current().block_on(work.place.remove(path.path()));
-            }
+            rewriter.discard();
             Err(error)
         }
     }
 }
 
-struct Writer<'a> {
-    work: &'a Work,
-    open: Option<(ParquetFile, Vec<Key>)>,
-    files: Vec<NewFile>,
-    moved: Vec<Moved>,
-}
-
-impl Writer<'_> {
-    fn write_all(&mut self) -> Result<()> {
-        let work = self.work;
-        for (number, victim) in work.victims.iter().enumerate() {
-            let stored = StoredFile::new(&work.place, &victim.path, victim.size);
-            let mut read = 0;
-            stored_file::read(&stored, None, |batch| {
-                if work.stop.load(Ordering::Relaxed) {
-                    return Err(Error::new(ErrorKind::Interrupted, "stopped"));
-                }
-                let rows = read..read + batch.num_rows() as u64;
-                read = rows.end;
-                let batch = left_of(&batch, &victim.deleted, rows.start)?;
-                if batch.num_rows() == 0 {
-                    return Ok(());
-                }
-                let batch = widen::brought_to(&batch, &work.schema, &work.schema)
-                    .map_err(|error| error.on("file", &stored))?;
-                self.write(number, rows, &batch)
-            })?;
-            if read != victim.rows {
-                return Err(Error::new(
-                    ErrorKind::InvalidData,
-                    "a file of the table has another number of rows than the log says",
-                )
-                .on("file", &stored));
+fn write_all(work: &Work, rewriter: &mut Rewriter) -> Result<Vec<Moved>> {
+    let mut moved = Vec::new();
+    for (number, victim) in work.victims.iter().enumerate() {
+        victim.read(&work.place, |rows, batch| {
+            if work.stop.load(Ordering::Relaxed) {
+                return Err(Error::new(ErrorKind::Interrupted, "stopped"));
             }
-        }
-        self.close()
-    }
-
-    fn write(&mut self, victim: usize, rows: Range<u64>, batch: &RecordBatch) -> Result<()> {
-        let bytes = usize::try_from(self.work.file_bytes).unwrap_or(usize::MAX);
-        if self.open.as_ref().is_some_and(|(f, _)| f.size() >= bytes) {
-            self.close()?;
-        }
-        let schema = &self.work.schema;
-        let (file, keys) = match &mut self.open {
-            Some(open) => open,
-            None => {
-                let name = new_file_name();
-                let file = ParquetFile::begin(&self.work.place, name, schema.clone(), batch)?;
-                self.open.insert((file, Vec::new()))
+            let left = rewrite::chosen(&batch, rows.start, |row| !victim.deleted.contains(row))?;
+            if left.num_rows() > 0 {
+                let (file, first) = rewriter.write(&left)?;
+                moved.push(Moved {
+                    victim: number,
+                    rows,
+                    file,
+                    first,
+                });
             }
-        };
-        self.moved.push(Moved {
-            victim,
-            rows,
-            file: self.files.len(),
-            first: keys.len() as u64,
-        });
-        file.write(batch)?;
-        let Some(id) = schema.column("_id") else {
-            return Err(Error::new(
-                ErrorKind::InvalidData,
-                "the table has no column `_id`",
-            ));
-        };
-        keys.extend(keys_of_batch(id, batch).map_err(|error| {
-            Error::new(ErrorKind::InvalidData, "cannot read the keys of rows").because(error)
-        })?);
-        Ok(())
+            Ok(())
+        })?;
     }
-
-    fn close(&mut self) -> Result<()> {
-        if let Some((file, keys)) = self.open.take() {
-            let file = file.finish()?;
-            self.files.push(NewFile { file, keys });
-        }
-        Ok(())
-    }
-}
-
-/// The rows of a batch that are not deleted; its first row has the number `first`.
-fn left_of(batch: &RecordBatch, deleted: &RoaringTreemap, first: u64) -> Result<RecordBatch> {
-    let left: BooleanArray = (first..first + batch.num_rows() as u64)
-        .map(|row| Some(!deleted.contains(row)))
-        .collect();
-    if left.true_count() == batch.num_rows() {
-        return Ok(batch.clone());
-    }
-    filter_record_batch(batch, &left).map_err(|error| {
-        Error::new(ErrorKind::Internal, "rows cannot be left out of a batch").because(error)
-    })
+    Ok(moved)
 }
 
 /// What came of a compaction.
@@ -335,13 +270,31 @@ impl Written {
     pub(super) async fn commit(
         mut self,
         live: &mut LiveTable,
-        places: &mut Places,
+        mut places: Option<&mut Places>,
     ) -> Result<Option<Compacted>> {
+        Failpoint::CompactionWritten.hit();
         let (removed, deleted) = loop {
             let Some((removed, deleted)) = self.matched(live).await? else {
                 self.discard(live).await?;
                 return Ok(None);
             };
+            if live.definition.is_copy_on_write() && deleted.iter().any(|rows| !rows.is_empty()) {
+                // Rows cannot be marked: those of the files that have not changed are written
+                // again, while nothing else changes the table.
+                self.discard(live).await?;
+                if removed.len() < 2 {
+                    return Ok(None);
+                }
+                let mut work = self.work;
+                work.victims.retain(|victim| removed.contains(&victim.path));
+                for victim in &mut work.victims {
+                    if let Some(now) = live.deleted(&victim.path).await? {
+                        victim.deleted.clone_from(now);
+                    }
+                }
+                self = blocking(move || write(work)).await??;
+                continue;
+            }
             let moved = self
                 .files
                 .iter()
@@ -357,9 +310,14 @@ impl Written {
             let parameters = json!({ "predicate": "[]" });
             match live.commit(edit, None, "OPTIMIZE", parameters).await? {
                 Outcome::Committed => break (removed, deleted),
-                Outcome::Overtaken(files) => places.find(live, &files).await?,
+                Outcome::Overtaken(files) => {
+                    if let Some(places) = &mut places {
+                        places.find(live, &files).await?;
+                    }
+                }
             }
         };
+        Failpoint::CompactionCommitted.hit();
         let mut compacted = Compacted {
             removed: removed.len(),
             ..Compacted::default()
@@ -370,12 +328,15 @@ impl Written {
             if deleted.len() < new.file.rows {
                 compacted.added += 1;
                 compacted.bytes += new.file.size;
-                files.push((new.file.name, new.keys));
+                files.push(new);
             } else {
                 empty.push(new.file.name);
             }
         }
-        places.taken_over(live, files).await?;
+        if let Some(places) = places {
+            places.taken_over(live, files, Vec::new()).await?;
+        }
+        Failpoint::CompactionRecorded.hit();
         for name in empty {
             live.place.remove(live.place.child(&name).path()).await?;
         }
@@ -388,13 +349,27 @@ impl Written {
         &self,
         live: &mut LiveTable,
     ) -> Result<Option<(Vec<String>, Vec<RoaringTreemap>)>> {
+        let Work {
+            schema, victims, ..
+        } = &self.work;
         let now = live.schema.settled();
-        if !widen::reads_as(&self.schema.columns, &now.columns, true) {
+        if !widen::reads_as(&schema.columns, &now.columns, true) {
+            return Ok(None);
+        }
+        // Where deletion vectors are about to be no part of the table's protocol, another writer may
+        // have marked rows of a file that was not among those that had one.
+        let is_victim = |path: &String| victims.iter().any(|victim| victim.path == *path);
+        if !live.definition.allows_deletion_vectors()
+            && live
+                .files
+                .iter()
+                .any(|(path, file)| file.has_vector() && !is_victim(path))
+        {
             return Ok(None);
         }
         let mut removed = Vec::new();
-        let mut since = Vec::with_capacity(self.victims.len());
-        for victim in &self.victims {
+        let mut since = Vec::with_capacity(victims.len());
+        for (number, victim) in victims.iter().enumerate() {
             since.push(match live.deleted(&victim.path).await? {
                 // It was written under another schema, or put back as it was.
                 Some(now) if !victim.deleted.is_subset(now) => return Ok(None),
@@ -404,8 +379,10 @@ impl Written {
                 }
                 // All its rows are gone, or somewhere else.
                 None => {
+                    let moved = self.moved.iter().filter(|moved| moved.victim == number);
+                    let end = moved.map(|moved| moved.rows.end).max();
                     let mut all = RoaringTreemap::new();
-                    all.insert_range(0..victim.rows);
+                    all.insert_range(0..end.unwrap_or_default());
                     all - &victim.deleted
                 }
             });
@@ -415,7 +392,7 @@ impl Written {
         }
         let mut deleted = vec![RoaringTreemap::new(); self.files.len()];
         for moved in &self.moved {
-            let before = &self.victims[moved.victim].deleted;
+            let before = &victims[moved.victim].deleted;
             let at_start = below(before, moved.rows.start);
             let mut rows = since[moved.victim].iter();
             rows.advance_to(moved.rows.start);
@@ -430,12 +407,7 @@ impl Written {
 
     /// Removes the new files, as far as they have not become part of the table after all.
     async fn discard(&self, live: &LiveTable) -> Result<()> {
-        for name in self.files.iter().map(|new| &new.file.name) {
-            if !live.files.contains_key(name) {
-                live.place.remove(live.place.child(name).path()).await?;
-            }
-        }
-        Ok(())
+        rewrite::discard(live, &self.files).await
     }
 }
 

@@ -2,14 +2,17 @@
 //! of the changes.
 //!
 //! A row that is replaced or deleted is marked in its file's deletion vector, and the new row is
-//! appended; where a key's row is, the key index tells ([`places`]). A column that widens has its
-//! files written again ([`widen`]). What piles up by all that is put in order beside it
+//! appended; where a key's row is, the key index tells ([`places`]). In tables for readers that know
+//! no deletion vectors its file is written again without it ([`copy_on_write`]). A column that widens
+//! has its files written again ([`widen`]). What piles up by all that is put in order beside it
 //! ([`upkeep`]): small files and deleted rows ([`compact`]), the log, and files that are no part of
 //! the table any more ([`vacuum`]).
 
 mod compact;
+mod copy_on_write;
 mod history;
 mod places;
+mod rewrite;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -25,16 +28,19 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::sync::Semaphore;
 use tributary_flow::{ChangeSink, ChangeTable};
-use tributary_model::{Error, ErrorKind, Namespace, Result};
+use tributary_model::{Error, ErrorKind, Namespace, OnSchemaChange, Result};
 
 use crate::delta::follow::LiveTable;
 use crate::load::state::Lock;
 use crate::location::Location;
+use crate::schemas;
+use copy_on_write::is_switched;
 use history::{HistoryTable, is_history};
 use places::Places;
+pub(crate) use places::keys_of_batch;
 use table::FollowedTable;
-use upkeep::Upkeep;
 pub use upkeep::UpkeepOptions;
+use upkeep::{Joining, Upkeep};
 
 /// What the name of the table of every version ends in.
 const HISTORY_SUFFIX: &str = "__history";
@@ -52,10 +58,18 @@ pub struct SyncOptions {
     pub upkeep: UpkeepOptions,
     /// Keep every version of every document in a second table.
     pub history: bool,
+    /// What is done when documents come that have another schema than their table.
+    pub on_schema_change: OnSchemaChange,
+    /// Tables that are there are made to have no deletion vectors any more: rows are deleted by
+    /// writing their files again.
+    pub copy_on_write: bool,
+    /// Tables keep a symlink manifest, for engines that read their files and not their log: only
+    /// together with `copy_on_write`.
+    pub symlink_manifest: bool,
 }
 
 impl SyncOptions {
-    /// Files are kept for seven days, and no history.
+    /// Files are kept for seven days, tables evolve, and there is no history.
     #[must_use]
     pub fn new(index: PathBuf) -> Self {
         Self {
@@ -63,6 +77,9 @@ impl SyncOptions {
             retention: Duration::from_secs(7 * 24 * 3600),
             upkeep: UpkeepOptions::default(),
             history: false,
+            on_schema_change: OnSchemaChange::default(),
+            copy_on_write: false,
+            symlink_manifest: false,
         }
     }
 }
@@ -109,28 +126,38 @@ impl SyncSink {
     }
 
     fn place(&self, collection: &Namespace) -> Location {
-        self.lake
-            .child(&collection.database)
-            .child(&collection.collection)
+        schemas::place_of(&self.lake, collection)
     }
 
     async fn followed(
         &self,
         collection: &Namespace,
-        live: LiveTable,
+        mut live: LiveTable,
         lock: Option<Lock>,
     ) -> Result<FollowedTable> {
+        // Vectors are gone at the end only, and until then no manifest can be right.
+        let is_to_be_switched = self.options.copy_on_write && !is_switched(&live);
+        if !is_to_be_switched {
+            live.follow_manifest().await?;
+        }
         let places = Places::open(&self.options.index, &live).await?;
         let history = if self.options.history {
             let name = format!("{}{HISTORY_SUFFIX}", collection.collection);
             let place = self.lake.child(&collection.database).child(&name);
-            Some(HistoryTable::open(&place, live.position()).await?)
+            let (options, slots) = (Arc::clone(&self.options), Arc::clone(&self.slots));
+            Some(HistoryTable::open(&place, live.position(), options, slots).await?)
         } else {
             None
         };
-        let upkeep = Upkeep::open(&live, Arc::clone(&self.options), Arc::clone(&self.slots)).await;
-        let mut table = FollowedTable::new(live, places, upkeep, history, lock);
+        let (options, slots) = (Arc::clone(&self.options), Arc::clone(&self.slots));
+        let upkeep = Upkeep::open(&live, options, slots, Joining::Any).await;
+        let policy = self.options.on_schema_change;
+        let mut table = FollowedTable::new(live, places, upkeep, history, policy, lock);
         table.find_rows().await?;
+        if self.options.copy_on_write {
+            table.copy_on_write().await?;
+        }
+        table.keep_manifest(self.options.symlink_manifest).await?;
         Ok(table)
     }
 }
@@ -158,15 +185,10 @@ impl ChangeSink for SyncSink {
     }
 
     async fn tables(&self) -> Result<Vec<Namespace>> {
-        let mut tables = Vec::new();
-        for database in self.lake.directories().await? {
-            let collections = self.lake.child(&database).directories().await?;
-            tables.extend(
-                collections
-                    .into_iter()
-                    .map(|collection| Namespace::new(&database, collection)),
-            );
-        }
-        Ok(tables)
+        schemas::tables_below(&self.lake).await
+    }
+
+    async fn may_go_on(&self, collection: &Namespace) -> Result<bool> {
+        schemas::is_decided(&self.place(collection)).await
     }
 }

@@ -10,17 +10,24 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use arrow::array::{AsArray, RecordBatch};
 use roaring::RoaringTreemap;
 use tributary_convert::key::{Key, keys_of_column};
+use tributary_flow::Failpoint;
 use tributary_model::schema::{Column, RESCUED_COLUMN};
 use tributary_model::{Error, ErrorKind, Result, TableSchema};
 
+use super::rewrite::NewFile;
 use super::table::blocking;
 use crate::delta::follow::LiveTable;
 use crate::delta::log;
 use crate::index::{KeyIndex, Place};
 use crate::stored_file::{self, StoredFile};
 
-/// How many places are put into the index at once.
-const AT_ONCE: usize = 100_000;
+/// How many places are put into the index at once; fewer where failpoints are, so that tests get between two such
+/// steps with tables that are not large.
+const AT_ONCE: usize = if cfg!(debug_assertions) {
+    20_000
+} else {
+    100_000
+};
 
 /// The key index of one table. Its methods compute and block on a thread of their own.
 pub(super) struct Places {
@@ -64,13 +71,7 @@ impl Places {
             }
         };
         self.find(live, &files).await?;
-        let gone: Vec<u32> = {
-            let index = self.index();
-            let known = index.file_numbers();
-            let gone = known.filter(|(path, _)| !live.files.contains_key(*path));
-            gone.map(|(_, number)| number).collect()
-        };
-        self.with_index(move |index| index.forget(&gone)).await
+        self.forget_gone(live).await
     }
 
     /// The files whose rows the index may not know: new ones, and those that others have put back.
@@ -195,14 +196,24 @@ impl Places {
         .await
     }
 
-    /// Records that these files have come in place of others: the keys of their rows are given in
-    /// order.
+    /// Records a commit by which these files have come in place of others, and the keys `gone` have
+    /// no row any more.
     pub(super) async fn taken_over(
         &mut self,
         live: &mut LiveTable,
-        files: Vec<(String, Vec<Key>)>,
+        files: Vec<NewFile>,
+        gone: Vec<Key>,
     ) -> Result<()> {
-        for (path, keys) in files {
+        // The index says that it is at the table's version only once all of it is there.
+        self.with_index(move |index| index.apply(index.version(), &[], [], gone))
+            .await?;
+        let mut unknown = Vec::new();
+        for NewFile { file, keys } in files {
+            let path = file.name;
+            let Some(keys) = keys else {
+                unknown.push(path);
+                continue;
+            };
             let Some(deleted) = live.deleted(&path).await?.cloned() else {
                 continue;
             };
@@ -211,14 +222,34 @@ impl Places {
                 for (keys, first) in keys.chunks(AT_ONCE).zip((0..).step_by(AT_ONCE)) {
                     let places = places_of(keys, first, number, &deleted);
                     index.apply(version, &[], places, [])?;
+                    Failpoint::CompactionBetween.hit();
                 }
                 index.apply(version, &[(number, path)], [], [])
             })
             .await?;
         }
-        let version = live.version;
-        self.with_index(move |index| index.apply(Some(version), &[], [], []))
-            .await
+        if unknown.is_empty() {
+            let version = live.version;
+            self.with_index(move |index| index.apply(Some(version), &[], [], []))
+                .await?;
+        } else {
+            self.find(live, &unknown).await?;
+        }
+        self.forget_gone(live).await
+    }
+
+    /// Forgets the files that the table has no longer.
+    async fn forget_gone(&self, live: &LiveTable) -> Result<()> {
+        let gone: Vec<u32> = {
+            let index = self.index();
+            let known = index.file_numbers();
+            let gone = known.filter(|(path, _)| !live.files.contains_key(*path));
+            gone.map(|(_, number)| number).collect()
+        };
+        if gone.is_empty() {
+            return Ok(());
+        }
+        self.with_index(move |index| index.forget(&gone)).await
     }
 }
 
@@ -265,6 +296,7 @@ fn find_rows(
         found.extend(places_of(&keys, first, number, deleted));
         if found.len() >= AT_ONCE {
             index.apply(version, &[], found.drain(..), [])?;
+            Failpoint::IndexBetween.hit();
         }
         Ok(())
     })?;
@@ -282,7 +314,7 @@ fn keys_of_file(
         return Ok(());
     };
     let mut first = 0;
-    stored_file::read(file, Some(&["_id", RESCUED_COLUMN]), |batch| {
+    stored_file::read_foreign(file, Some(&["_id", RESCUED_COLUMN]), None, |batch| {
         let keys = keys_of_batch(id, &batch).map_err(|error| {
             Error::new(ErrorKind::InvalidData, "cannot read the keys of a file")
                 .on("file", file)
@@ -296,7 +328,7 @@ fn keys_of_file(
 }
 
 /// The keys of a batch's rows: `id` is the column `_id` in the table's settled schema.
-pub(super) fn keys_of_batch(
+pub(crate) fn keys_of_batch(
     id: &Column,
     batch: &RecordBatch,
 ) -> Result<Vec<Key>, Box<dyn std::error::Error + Send + Sync>> {

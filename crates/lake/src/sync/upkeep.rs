@@ -26,13 +26,15 @@ use deltalake::{DeltaTableError, checkpoints};
 use serde_json::Value;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
+use tributary_flow::Failpoint;
 use tributary_model::{Error, ErrorKind, Result};
 
-use super::compact::{self, Victim, Work, Written};
+use super::compact::{self, Work, Written};
 use super::places::Places;
+use super::rewrite::Source;
 use super::{SyncOptions, vacuum};
 use crate::delta::follow::LiveTable;
-use crate::delta::{deletion_vector, table};
+use crate::delta::{deletion_vector, manifest, table};
 use crate::error::table_failed;
 use crate::location::Location;
 use crate::parquet_file::FILE_BYTES;
@@ -77,9 +79,19 @@ impl Default for UpkeepOptions {
     }
 }
 
+/// Which files may be joined.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Joining {
+    /// Any: the key index knows where their rows are then.
+    Any,
+    /// Those that come one after the other, since their rows are in order.
+    InOrder,
+}
+
 /// What is done to one table beside applying changes.
 pub(super) struct Upkeep {
     options: Arc<SyncOptions>,
+    joining: Joining,
     /// What all tables together may run.
     slots: Arc<Semaphore>,
     compaction: Option<Compaction>,
@@ -113,6 +125,7 @@ impl Upkeep {
         live: &LiveTable,
         options: Arc<SyncOptions>,
         slots: Arc<Semaphore>,
+        joining: Joining,
     ) -> Self {
         let checkpoint = match last_checkpoint(&live.place).await {
             Ok(version) => version,
@@ -123,6 +136,7 @@ impl Upkeep {
         };
         Self {
             options,
+            joining,
             slots,
             compaction: None,
             rest_until: None,
@@ -134,8 +148,13 @@ impl Upkeep {
         }
     }
 
+    /// The size at which files are closed.
+    pub(super) fn file_bytes(&self) -> u64 {
+        self.options.upkeep.file_bytes
+    }
+
     /// Takes over what is done, and begins what is due. It waits for nothing that takes long.
-    pub(super) async fn go_on(&mut self, live: &mut LiveTable, places: &mut Places) {
+    pub(super) async fn go_on(&mut self, live: &mut LiveTable, places: Option<&mut Places>) {
         if self
             .compaction
             .as_ref()
@@ -159,8 +178,8 @@ impl Upkeep {
     }
 
     /// Does what is due, and waits until it is done.
-    pub(super) async fn finish(&mut self, live: &mut LiveTable, places: &mut Places) {
-        self.end_compaction(live, places).await;
+    pub(super) async fn finish(&mut self, live: &mut LiveTable, mut places: Option<&mut Places>) {
+        self.end_compaction(live, places.as_deref_mut()).await;
         self.end_chore(live).await;
         if let Ok(slot) = Arc::clone(&self.slots).acquire_owned().await {
             self.begin_compaction(live, slot).await;
@@ -187,13 +206,16 @@ impl Upkeep {
         if self.rest_until.is_some_and(|until| until > Instant::now()) {
             return;
         }
-        let chosen = compact::choose(&live.files, &self.options.upkeep);
+        let chosen = match self.joining {
+            Joining::Any => compact::choose(&live.files, &self.options.upkeep),
+            Joining::InOrder => compact::choose_in_order(&live.files, &self.options.upkeep),
+        };
         if chosen.is_empty() {
             return;
         }
         let mut victims = Vec::with_capacity(chosen.len());
         for path in chosen {
-            match Victim::of(live, path).await {
+            match Source::of(live, &path).await {
                 Ok(victim) => victims.extend(victim),
                 Err(error) => return self.compaction_failed(live, &error),
             }
@@ -204,6 +226,7 @@ impl Upkeep {
             schema: live.schema.settled(),
             victims,
             file_bytes: self.options.upkeep.file_bytes,
+            with_keys: self.joining == Joining::Any,
             stop: Arc::clone(&stop),
         };
         let task = tokio::task::spawn_blocking(move || {
@@ -214,7 +237,11 @@ impl Upkeep {
     }
 
     /// Commits what has been joined, once that is written.
-    pub(super) async fn end_compaction(&mut self, live: &mut LiveTable, places: &mut Places) {
+    pub(super) async fn end_compaction(
+        &mut self,
+        live: &mut LiveTable,
+        places: Option<&mut Places>,
+    ) {
         let Some(mut compaction) = self.compaction.take() else {
             return;
         };
@@ -263,9 +290,14 @@ impl Upkeep {
             let place = live.place.clone();
             self.chore = Some(tokio::spawn(async move { checkpoint(&place, keep).await }));
         } else if self.is_vacuum_due() && self.compaction.is_none() {
-            let names = names_of(live);
+            let mut names = names_of(live);
+            let has_manifest = live.definition.has_symlink_manifest();
             let (place, options) = (live.place.clone(), Arc::clone(&self.options));
             let task = async move {
+                if has_manifest {
+                    // It may be of an earlier version, and its readers take what it says.
+                    names.extend(manifest::names(&place).await?);
+                }
                 let (retention, every) = (options.retention, options.upkeep.vacuum_every);
                 vacuum::run(&place, &names, retention, every)
                     .await
@@ -275,7 +307,7 @@ impl Upkeep {
         }
     }
 
-    async fn end_chore(&mut self, live: &LiveTable) {
+    pub(super) async fn end_chore(&mut self, live: &LiveTable) {
         let Some(chore) = self.chore.take() else {
             return;
         };
@@ -353,6 +385,7 @@ async fn checkpoint(place: &Location, keep: Option<Duration>) -> Result<Done> {
     checkpoints::create_checkpoint(&table, None)
         .await
         .map_err(failed)?;
+    Failpoint::CheckpointWritten.hit();
     let properties = snapshot.table_config();
     if let Some(keep) = keep.filter(|_| properties.enable_expired_log_cleanup != Some(false)) {
         let keep = keep.max(properties.log_retention_duration.unwrap_or(LOG_RETENTION));
@@ -365,6 +398,7 @@ async fn checkpoint(place: &Location, keep: Option<Duration>) -> Result<Done> {
         )
         .await
         .map_err(failed)?;
+        Failpoint::LogCleaned.hit();
         tracing::debug!(table = %place, removed, "expired parts of the log were removed");
     }
     Ok(Done::Checkpoint { version })

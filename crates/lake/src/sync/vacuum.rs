@@ -5,7 +5,8 @@
 //! had found already, at least the retention ago, is removed. So a file stays for the whole
 //! retention after the last version that it was part of, however old it is, and the log need not
 //! be read for that; files that were never part of a version go the same way. A file is never
-//! removed by the run that finds it.
+//! removed by the run that finds it. Those of the change data feed are no part of any version, and go
+//! the same way: the feed reaches as far back as the retention.
 //!
 //! Only files with names as Tributary gives them are touched, and none while a load is unfinished.
 
@@ -17,8 +18,10 @@ use futures::{StreamExt, TryStreamExt};
 use object_store::ObjectMeta;
 use object_store::path::Path;
 use serde::{Deserialize, Serialize};
+use tributary_flow::Failpoint;
 use tributary_model::{Error, ErrorKind, Result};
 
+use super::copy_on_write::FEED_DIRECTORY;
 use crate::location::Location;
 
 /// How long an unfinished load is waited for.
@@ -105,6 +108,7 @@ pub(super) async fn run(
         }
     }
     drop(objects);
+    Failpoint::VacuumListed.hit();
     let files = remove.len();
     remove_all(table, remove).await?;
     remove_unfinished(table, retention).await?;
@@ -113,11 +117,13 @@ pub(super) async fn run(
         .map(|(since, names)| Unused { since, names })
         .collect();
     unused.sort_by_key(|run| run.since);
+    Failpoint::VacuumUnnoted.hit();
     let found = Found { ran: now, unused };
     // A plain struct always is JSON.
     notes
         .write(serde_json::to_vec(&found).unwrap_or_default())
         .await?;
+    Failpoint::VacuumNoted.hit();
     if files > 0 {
         tracing::info!(table = %table, files, bytes, "files that are no part of the table were removed");
     }
@@ -125,14 +131,20 @@ pub(super) async fn run(
 }
 
 /// The name of an object that stands in the table's directory itself and is named as data files
-/// and deletion vectors are.
+/// and deletion vectors are, or in that of the change data feed and is named as its files are.
 fn own_name<'a>(object: &'a ObjectMeta, table: &Location) -> Option<&'a str> {
     let mut parts = object.location.prefix_match(table.path())?;
-    let (_, None) = (parts.next()?, parts.next()) else {
-        return None;
+    let name = object.location.filename()?;
+    let is_own = match (parts.next()?, parts.next(), parts.next()) {
+        (_, None, _) => is_own(name),
+        (directory, Some(_), None) => {
+            directory.as_ref() == FEED_DIRECTORY
+                && name.starts_with("cdc-")
+                && name.ends_with(".parquet")
+        }
+        _ => false,
     };
-    drop(parts);
-    object.location.filename().filter(|name| is_own(name))
+    is_own.then_some(name)
 }
 
 fn is_own(name: &str) -> bool {
@@ -145,7 +157,7 @@ async fn remove_all(table: &Location, paths: Vec<Path>) -> Result<()> {
     let mut removed = table.root().delete_stream(paths);
     while let Some(result) = removed.next().await {
         match result {
-            Ok(_) | Err(object_store::Error::NotFound { .. }) => {}
+            Ok(_) | Err(object_store::Error::NotFound { .. }) => Failpoint::VacuumRemoved.hit(),
             Err(error) => return Err(table.failed("cannot remove a file", error)),
         }
     }

@@ -9,6 +9,7 @@ use serde_json::json;
 use tributary_convert::Naming;
 use tributary_convert::arrow_schema::{column_names, physical_name};
 use tributary_convert::recast::recast_batch;
+use tributary_flow::Failpoint;
 use tributary_model::schema::{Column, ColumnType, RESCUED_COLUMN};
 use tributary_model::{Error, ErrorKind, Result, TableSchema};
 
@@ -44,11 +45,12 @@ pub(super) async fn rewrite_outgrown(
             let (place, old, new) = (live.place.clone(), old.clone(), new.clone());
             let stored = StoredFile::new(&place, &path, size);
             let file = blocking(move || rewrite(&place, &stored, &old, &new)).await??;
+            Failpoint::WidenFileWritten.hit();
             bytes += file.size;
             moved.push((path.clone(), file.name.clone()));
             rewritten.insert(path, add_action(&file));
         }
-        live.definition.set_schema(known);
+        live.definition.evolve(known);
         let edit = Edit {
             rewritten,
             ..Edit::default()
@@ -57,10 +59,12 @@ pub(super) async fn rewrite_outgrown(
         match live.commit(edit, None, "WRITE", parameters).await? {
             Outcome::Committed => {
                 live.schema = known.clone();
+                Failpoint::WidenCommitted.hit();
                 let files = moved.len();
                 if let Some(places) = places {
                     places.moved(live, moved).await?;
                 }
+                Failpoint::WidenRecorded.hit();
                 tracing::warn!(
                     table = %live.place, files, bytes,
                     seconds = begun.elapsed().as_secs_f64(),
@@ -112,7 +116,7 @@ fn rewrite(
 ) -> Result<DataFile> {
     let name = new_file_name();
     let mut out: Option<ParquetFile> = None;
-    stored_file::read(stored, None, |batch| {
+    stored_file::read_foreign(stored, None, None, |batch| {
         let batch = brought_to(&batch, old, new).map_err(|error| error.on("file", stored))?;
         let out = match &mut out {
             Some(out) => out,

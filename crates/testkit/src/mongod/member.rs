@@ -14,12 +14,14 @@ use mongodb::{
     Client,
     options::{ClientOptions, ServerAddress, TlsOptions},
 };
+use rustix::process::Signal;
 use tokio::net::TcpStream;
 
-use super::{MongodBuilder, REPLICA_SET, Tls};
+use super::{MongodBuilder, REPLICA_SET};
 use crate::{
     error::{Context, Result, TestkitError},
     process::{Process, Scratch, loopback},
+    tls::Tls,
 };
 
 /// A member starts in about a second; a machine with two busy cores may need many.
@@ -91,7 +93,7 @@ impl Member {
             .then(|| Tls::generate(scratch.path()))
             .transpose()?;
         if let Some(tls) = &tls {
-            arguments.extend(tls.server_arguments());
+            arguments.extend(tls_arguments(tls));
         }
         arguments.extend(builder.arguments.iter().cloned());
         let mut member = Self {
@@ -115,7 +117,7 @@ impl Member {
         let mut command = Command::new(&self.executable);
         command.args(&self.arguments);
         let log = self.scratch.path().join("mongod.log");
-        self.process = Some(Process::start("mongod", command, &log)?);
+        self.process = Some(Process::start("mongod", command, &log, Signal::KILL)?);
         Ok(())
     }
 
@@ -211,6 +213,18 @@ impl Member {
             .tls(tls)
             .build()
     }
+}
+
+fn tls_arguments(tls: &Tls) -> [String; 7] {
+    [
+        "--tlsMode".to_owned(),
+        "requireTLS".to_owned(),
+        "--tlsCertificateKeyFile".to_owned(),
+        tls.server_certificate_key_file().display().to_string(),
+        "--tlsCAFile".to_owned(),
+        tls.ca_file().display().to_string(),
+        "--tlsAllowConnectionsWithoutCertificates".to_owned(),
+    ]
 }
 
 async fn run(options: ClientOptions, command: Document) -> Result<Document> {

@@ -9,7 +9,9 @@
 mod command_line;
 mod mongod;
 mod object_stores;
+mod postgres;
 mod proxy;
+mod redshift;
 mod replica_set;
 
 use std::time::{Duration, Instant};
@@ -26,11 +28,22 @@ fn is_running(pid: u32) -> bool {
     })
 }
 
+/// A process and those that it has started.
+fn family(pid: u32) -> Vec<u32> {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    let children = tasks
+        .flat_map(|task| std::fs::read_to_string(task.unwrap().path().join("children")))
+        .collect::<String>();
+    std::iter::once(pid)
+        .chain(children.split_whitespace().map(|pid| pid.parse().unwrap()))
+        .collect()
+}
+
 /// Polls until `condition` holds.
 async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + Duration::from_secs(60);
     while !condition() {
-        assert!(Instant::now() < deadline, "{what}: not after 20 s");
+        assert!(Instant::now() < deadline, "{what}: not after 60 s");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }

@@ -84,7 +84,7 @@ async fn sample_documents_come_on_until_stopped() {
     .spawn()
     .unwrap();
     let collection = fixture.database.collection::<bson::Document>("c");
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    let deadline = std::time::Instant::now() + crate::support::LIMIT;
     while collection.estimated_document_count().await.unwrap() < 50 {
         assert!(std::time::Instant::now() < deadline, "no documents came");
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;

@@ -1,20 +1,31 @@
 //! Readers that share no code with Tributary, agreeing with a driver that shares none either.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use tributary_demodata::{Generator, Kind};
-use tributary_testkit::python_venv;
+use tributary_testkit::{python_venv, run_in_group};
 
-use crate::support::{Fixture, run};
+use crate::support::{Fixture, LIMIT, run};
 
 const REQUIREMENTS: &[&str] = &[
+    "delta-kernel-rust-sharing-wrapper==0.3.3",
     "deltalake==1.6.6",
     "duckdb==2.0.0",
     "fastavro==1.12.1",
     "polars==2.1.0",
+    "psycopg[binary]==3.3.9",
     "pyarrow==25.0.0",
     "pymongo==4.20.0",
+];
+
+/// Sail wants other versions of some of them.
+const SAIL_REQUIREMENTS: &[&str] = &[
+    "pandas==3.1.1",
+    "pyarrow==26.0.1",
+    "pymongo==4.20.0",
+    "pysail==0.7.2",
+    "pyspark-client==4.2.0",
 ];
 
 /// A Python that has the readers.
@@ -32,17 +43,33 @@ pub(crate) fn compare(reader: &str, fixture: &Fixture, collection: &str, table: 
 #[track_caller]
 pub(crate) fn compare_at(reader: &str, uri: &str, database: &str, collection: &str, table: &str) {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/readers/compare.py");
+    let python = match reader {
+        "sail" => python_venv("sail", SAIL_REQUIREMENTS).expect("a Python with Sail"),
+        _ => python(),
+    };
+    let mut command = Command::new(python);
+    command.args([script, reader, uri, database, collection, table]);
+    let (status, text) = run_in_group(command, LIMIT).expect("python runs");
+    let is_ok = status.is_some_and(|status| status.success());
+    assert!(is_ok, "{reader} on {collection}: {status:?} {text}");
+    assert!(text.contains("documents agree"), "{text}");
+}
+
+/// Another program writes to a table; answers the version it made.
+pub(crate) fn foreign(table: &Path, arguments: &[&str]) -> Result<i64, String> {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/readers/foreign.py");
     let output = Command::new(python())
-        .args([script, reader, uri, database, collection, table])
+        .arg(script)
+        .arg(table)
+        .args(arguments)
         .output()
         .expect("python runs");
-    let text = format!(
-        "{}{}",
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
-    );
-    assert!(output.status.success(), "{reader} on {collection}: {text}");
-    assert!(text.contains("documents agree"), "{text}");
+    let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+    if output.status.success() {
+        Ok(text(&output.stdout).trim().parse().expect("a version"))
+    } else {
+        Err(text(&output.stderr))
+    }
 }
 
 async fn generated(kinds: &[(Kind, u64)]) -> Fixture {

@@ -1,14 +1,14 @@
 //! Copies that are stopped, killed or lose their server, and go on.
 
 use std::path::Path;
-use std::process::{Child, Stdio};
-use std::time::Duration;
+use std::process::Child;
+use std::time::{Duration, Instant};
 
 use bson::doc;
 use serde_json::Value;
-use tributary_testkit::{ReplicaSet, Signal, send_signal};
+use tributary_testkit::{ReplicaSet, Signal, halt, send_signal};
 
-use crate::support::{Fixture, Run, command, files_below, filler, run, sql_of, wait};
+use crate::support::{Fixture, LIMIT, Run, command, files_below, filler, run, sql_of, wait};
 
 const DOCUMENTS: usize = 50_000;
 
@@ -66,7 +66,19 @@ fn assert_no_orphans(table: &Path, files: u64) {
 }
 
 fn start(uri: &str, lake: &str) -> Child {
-    let mut copy = command(&["copy", uri, lake, "--output", "json", "--parallel", "8"]);
+    start_with(uri, lake, "8")
+}
+
+fn start_with(uri: &str, lake: &str, parallel: &str) -> Child {
+    let mut copy = command(&[
+        "copy",
+        uri,
+        lake,
+        "--output",
+        "json",
+        "--parallel",
+        parallel,
+    ]);
     copy.spawn().expect("the binary starts")
 }
 
@@ -75,38 +87,88 @@ fn kill_after(uri: &str, lake: &str, wait_for: Duration) -> Option<Run> {
     let mut child = start(uri, lake);
     std::thread::sleep(wait_for);
     if child.try_wait().expect("a child").is_none() {
-        child.kill().expect("a child");
-        child.wait().expect("a child");
+        kill(child);
         return None;
     }
     Some(wait(child).ok())
 }
 
-/// Signals a copy when some of its partitions are finished and others are not, and waits for its
-/// end. On a fast machine that takes a few tries, each with an empty lake.
-fn interrupt_half_way(fixture: &Fixture, signal: Signal) -> Run {
-    let (uri, lake, table) = (fixture.uri(), fixture.lake(), fixture.table("c"));
-    for _ in 0..30 {
-        let mut child = start(&uri, &lake);
-        while !has_receipt(&table) && child.try_wait().expect("a child").is_none() {
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        // It may have ended by now.
-        let _ = send_signal(&child, signal);
-        let run = wait(child);
-        if has_receipt(&table) {
-            return run;
-        }
-        std::fs::remove_dir_all(&lake).expect("removed");
-    }
-    panic!("no copy could be interrupted half-way");
+fn kill(mut child: Child) {
+    child.kill().expect("a child");
+    child.wait().expect("a child");
 }
 
-fn has_receipt(table: &Path) -> bool {
-    std::fs::read_dir(table.join("_tributary")).is_ok_and(|mut entries| {
-        entries
-            .any(|entry| entry.is_ok_and(|e| e.file_name().to_string_lossy().starts_with("part-")))
-    })
+/// A copy that stands still at a moment at which `is_so` holds. It is halted to be looked at; one
+/// that went past that moment before is killed, and what `prepare` makes begins again.
+fn halted_when(what: &str, mut prepare: impl FnMut() -> Child, is_so: impl Fn() -> bool) -> Child {
+    let deadline = Instant::now() + LIMIT;
+    loop {
+        let mut child = prepare();
+        while !is_so() && child.try_wait().expect("a child").is_none() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        if halt(&child).expect("a child") && is_so() {
+            return child;
+        }
+        kill(child);
+        assert!(Instant::now() < deadline, "no copy was met while {what}");
+    }
+}
+
+/// Signals a copy when some of its partitions are finished and others have not begun, and waits for
+/// its end.
+fn interrupt_half_way(fixture: &Fixture, signal: Signal) -> Run {
+    let (uri, lake, table) = (fixture.uri(), fixture.lake(), fixture.table("c"));
+    let prepare = || {
+        // What is there of an earlier try goes.
+        let _ = std::fs::remove_dir_all(&lake);
+        // A plan of so many partitions as are worked on at once, and then one of them at a time.
+        let planned = halted_when(
+            "there was a plan and no receipt",
+            || {
+                let _ = std::fs::remove_dir_all(&lake);
+                start_with(&uri, &lake, "8")
+            },
+            || is_planned(&table) && receipts(&table) == 0,
+        );
+        kill(planned);
+        start_with(&uri, &lake, "1")
+    };
+    let child = halted_when("it was half-way", prepare, || {
+        let finished = receipts(&table);
+        finished > 0 && finished + 2 < partitions(&table) && !is_committed(&table)
+    });
+    send_signal(&child, signal).expect("a child");
+    send_signal(&child, Signal::CONT).expect("a child");
+    let run = wait(child);
+    assert!(receipts(&table) > 0 && !is_committed(&table), "{run:#?}");
+    run
+}
+
+/// Whether a load into the table has begun and is not at its end.
+fn is_planned(table: &Path) -> bool {
+    table.join("_tributary/plan.json").exists()
+}
+
+fn is_committed(table: &Path) -> bool {
+    table.join("_delta_log/00000000000000000000.json").exists()
+}
+
+fn partitions(table: &Path) -> usize {
+    let plan = std::fs::read(table.join("_tributary/plan.json")).unwrap_or_default();
+    let plan: Value = serde_json::from_slice(&plan).unwrap_or_default();
+    plan["partitions"].as_array().map_or(0, Vec::len)
+}
+
+/// How many partitions are finished.
+fn receipts(table: &Path) -> usize {
+    let entries = std::fs::read_dir(table.join("_tributary")).into_iter();
+    let names = entries.flatten().flatten().map(|entry| entry.file_name());
+    let is_receipt = |name: &String| name.starts_with("part-") && name.ends_with(".json");
+    names
+        .map(|name| name.to_string_lossy().into_owned())
+        .filter(is_receipt)
+        .count()
 }
 
 #[tokio::test]
@@ -118,7 +180,6 @@ async fn a_copy_killed_at_any_moment_goes_on_and_ends_as_if_it_had_not_been() {
     run(&["copy", &uri, &undisturbed, "--parallel", "8"]).ok();
     let expected = content(&undisturbed, &fixture.name);
 
-    let mut resumed = 0;
     for (round, first) in [50, 200, 400, 700].into_iter().enumerate() {
         let lake = fixture.path(&format!("lake{round}"));
         let table = Path::new(&lake).join(&fixture.name).join("c");
@@ -127,18 +188,16 @@ async fn a_copy_killed_at_any_moment_goes_on_and_ends_as_if_it_had_not_been() {
             if let Some(done) = kill_after(&uri, &lake, Duration::from_millis(milliseconds)) {
                 break Some(done);
             }
-            if table.join("_delta_log").exists() && !table.join("_tributary").exists() {
-                // Killed when all was done but the telling of it.
+            if is_committed(&table) && !is_planned(&table) {
+                // Killed when all was done but the telling of it, perhaps with the lock in hand.
+                run(&["copy", &uri, &lake]).fails(1, &["already holds"]);
                 break None;
             }
-            milliseconds += 250;
+            milliseconds *= 2;
         };
         assert_eq!(content(&lake, &fixture.name), expected);
         let files = match done {
             Some(done) => {
-                let started: Value =
-                    serde_json::from_str(done.stdout.lines().next().unwrap()).unwrap();
-                resumed += started["documentsDoneBefore"].as_u64().unwrap_or(0);
                 let collection = done.collection();
                 assert_eq!(collection["documents"], DOCUMENTS);
                 collection["files"].as_u64().unwrap()
@@ -147,16 +206,17 @@ async fn a_copy_killed_at_any_moment_goes_on_and_ends_as_if_it_had_not_been() {
         };
         assert_no_orphans(&table, files);
     }
+    // Of this one it is known that there is something to go on from.
     interrupt_half_way(&fixture, Signal::KILL);
     let done = wait(start(&uri, &fixture.lake())).ok();
     let started: Value = serde_json::from_str(done.stdout.lines().next().unwrap()).unwrap();
-    resumed += started["documentsDoneBefore"].as_u64().unwrap();
+    let before = started["documentsDoneBefore"].as_u64().unwrap();
+    assert!(before > 0 && before < DOCUMENTS as u64, "{started}");
     assert_eq!(content(&fixture.lake(), &fixture.name), expected);
     assert_no_orphans(
         &fixture.table("c"),
         done.collection()["files"].as_u64().unwrap(),
     );
-    assert!(resumed > 0, "no copy went on from a finished partition");
 }
 
 #[tokio::test]
@@ -221,19 +281,11 @@ async fn two_copies_into_one_target_do_not_meet() {
     let fixture = Fixture::new("two").await;
     large(&fixture).await;
     let (uri, lake) = (fixture.uri(), fixture.lake());
-    let first = command(&["copy", &uri, &lake, "--output", "json"])
-        .spawn()
-        .unwrap();
-    let plan = fixture.table("c").join("_tributary/plan.json");
-    let deadline = std::time::Instant::now() + Duration::from_secs(30);
-    while !plan.exists() {
-        assert!(
-            std::time::Instant::now() < deadline,
-            "the first copy never began"
-        );
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    send_signal(&first, Signal::STOP).unwrap();
+    let prepare = || {
+        let _ = std::fs::remove_dir_all(&lake);
+        start(&uri, &lake)
+    };
+    let first = halted_when("it loads", prepare, || is_planned(&fixture.table("c")));
     fixture
         .copy(&[])
         .fails(1, &["another copy into this target is running"]);
@@ -263,25 +315,25 @@ async fn a_member_killed_in_the_middle_of_a_copy_is_replaced() {
     let directory = tempfile::TempDir::new().unwrap();
     let lake = directory.path().join("lake").to_string_lossy().into_owned();
     let primary = set.wait_for_primary().await.unwrap();
-    let mut copy = command(&[
-        "copy",
-        &set.uri_for("shop"),
-        &lake,
-        "--output",
-        "json",
-        "--parallel",
-        "8",
-        "--read-preference",
-        "primaryPreferred",
-    ]);
-    let child = copy.stderr(Stdio::piped()).spawn().unwrap();
-    let plan = directory.path().join("lake/shop/c/_tributary/plan.json");
-    let deadline = std::time::Instant::now() + Duration::from_secs(60);
-    while !plan.exists() {
-        assert!(std::time::Instant::now() < deadline, "the copy never began");
-        tokio::time::sleep(Duration::from_millis(2)).await;
-    }
+    let prepare = || {
+        let _ = std::fs::remove_dir_all(&lake);
+        let mut copy = command(&[
+            "copy",
+            &set.uri_for("shop"),
+            &lake,
+            "--output",
+            "json",
+            "--parallel",
+            "8",
+            "--read-preference",
+            "primaryPreferred",
+        ]);
+        copy.spawn().expect("the binary starts")
+    };
+    let table = directory.path().join("lake/shop/c");
+    let child = halted_when("it loads", prepare, || is_planned(&table));
     set.kill_member(primary).unwrap();
+    send_signal(&child, Signal::CONT).unwrap();
     let done = tokio::task::spawn_blocking(move || wait(child))
         .await
         .unwrap()

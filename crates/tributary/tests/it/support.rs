@@ -1,6 +1,7 @@
 //! Running the binary, and a database and a directory of one's own.
 
 use std::io::Read;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -18,6 +19,8 @@ pub(crate) const LIMIT: Duration = Duration::from_secs(150);
 #[derive(Debug)]
 pub(crate) struct Run {
     pub(crate) code: Option<i32>,
+    /// The signal that ended it.
+    pub(crate) signal: Option<i32>,
     pub(crate) stdout: String,
     pub(crate) stderr: String,
 }
@@ -28,6 +31,15 @@ impl Run {
     pub(crate) fn ok(self) -> Self {
         assert_eq!(self.code, Some(0), "{self:#?}");
         self
+    }
+
+    /// What was printed, an object a line.
+    #[track_caller]
+    pub(crate) fn rows(&self) -> Vec<Value> {
+        let lines = self.stdout.lines();
+        lines
+            .map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {self:#?}")))
+            .collect()
     }
 
     /// The last event of `--output json`.
@@ -113,6 +125,7 @@ pub(crate) fn wait(mut child: Child) -> Run {
     };
     let run = Run {
         code: status.and_then(|s| s.code()),
+        signal: status.and_then(|s| s.signal()),
         stdout: text(stdout),
         stderr: text(stderr),
     };
@@ -220,7 +233,7 @@ impl Fixture {
         .await;
     }
 
-    async fn wait_until(&self, what: &str, is_so: impl Fn() -> bool) {
+    pub(crate) async fn wait_until(&self, what: &str, is_so: impl Fn() -> bool) {
         let deadline = Instant::now() + LIMIT;
         while !is_so() {
             assert!(Instant::now() < deadline, "waited in vain until {what}");
@@ -245,11 +258,9 @@ impl Fixture {
 }
 
 pub(crate) fn sql_of(lake: &str, query: &str) -> Vec<Value> {
-    let run = run(&["sql", "--lake", lake, "--output", "json", query]).ok();
-    run.stdout
-        .lines()
-        .map(|line| serde_json::from_str(line).expect("JSON"))
-        .collect()
+    run(&["sql", "--lake", lake, "--output", "json", query])
+        .ok()
+        .rows()
 }
 
 /// Names of all files below a directory, relative to it.

@@ -2,7 +2,7 @@
 
 usage: foreign.py TABLE OPERATION [ARGUMENT]
 
-Operations: delete PREDICATE, compact, vacuum, restore VERSION, checkpoint, property NAME=VALUE.
+Operations: delete PREDICATE, compact, sort, vacuum, restore VERSION, checkpoint, property NAME=VALUE.
 Prints the version that it has made.
 """
 
@@ -16,6 +16,8 @@ if operation == "delete":
     assert table.delete(arguments[0])["num_deleted_rows"] > 0
 elif operation == "compact":
     assert table.optimize.compact()["numFilesRemoved"] > 0
+elif operation == "sort":
+    assert table.optimize.z_order(["n"])["numFilesRemoved"] > 0
 elif operation == "vacuum":
     table.vacuum(retention_hours=0, dry_run=False, enforce_retention_duration=False)
 elif operation == "restore":
@@ -23,7 +25,7 @@ elif operation == "restore":
 elif operation == "checkpoint":
     table.create_checkpoint()
 elif operation == "property":
-    table.alter.set_table_properties(dict([arguments[0].split("=")]))
+    table.alter.set_table_properties(dict([arguments[0].split("=")]), raise_if_not_exists=False)
 else:
     sys.exit(f"unknown operation {operation}")
 print(DeltaTable(place).version())

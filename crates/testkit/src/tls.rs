@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
 };
 
@@ -65,11 +66,13 @@ impl Tls {
             let key = KeyPair::generate()?;
             let certificate = params.signed_by(&key, &ca)?;
             fs::write(path, certificate.pem() + &key.serialize_pem())?;
+            // Some servers refuse a key that others can read.
+            fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
         }
         Ok(())
     }
 
-    /// The authority's certificate, PEM: what a client needs (`tlsCAFile`).
+    /// The authority's certificate, PEM: what a client needs (`tlsCAFile`, `sslrootcert`).
     pub fn ca_file(&self) -> &Path {
         &self.ca
     }
@@ -79,28 +82,8 @@ impl Tls {
         &self.server
     }
 
-    /// A client's certificate and key, PEM (`tlsCertificateKeyFile`). The server does not ask for one.
+    /// A client's certificate and key, PEM (`tlsCertificateKeyFile`). The servers do not ask for one.
     pub fn client_certificate_key_file(&self) -> &Path {
         &self.client
-    }
-
-    pub(crate) fn server_arguments(&self) -> [String; 7] {
-        [
-            "--tlsMode".to_owned(),
-            "requireTLS".to_owned(),
-            "--tlsCertificateKeyFile".to_owned(),
-            self.server.display().to_string(),
-            "--tlsCAFile".to_owned(),
-            self.ca.display().to_string(),
-            "--tlsAllowConnectionsWithoutCertificates".to_owned(),
-        ]
-    }
-
-    pub(crate) fn uri_options(&self) -> String {
-        // A path of a temporary directory has nothing to escape but the separator.
-        format!(
-            "&tls=true&tlsCAFile={}",
-            self.ca.display().to_string().replace('/', "%2F")
-        )
     }
 }
