@@ -9,7 +9,7 @@ use tributary_lake::{LakeFeed, Location, S3Stage};
 use tributary_model::{Error, ErrorKind, Namespace, OnSchemaChange, Result};
 use tributary_mongo::{Connection, Selection, SelectionOptions};
 use tributary_warehouse::{
-    RedshiftOptions, TableLayouts, WarehouseOptions, postgres_sink, redshift_sink,
+    RedshiftOptions, Server, TableLayouts, WarehouseOptions, postgres_sink, redshift_sink,
 };
 
 use crate::cli::{
@@ -25,10 +25,7 @@ const DEFAULT_HEARTBEAT: Duration = Duration::from_secs(600);
 
 /// Whether a target is a warehouse; one that cannot be read from the environment is told later.
 pub(crate) fn is_address(target: &str) -> bool {
-    address(target).is_ok_and(|address| {
-        let schemes = ["postgres://", "postgresql://", "redshift://"];
-        schemes.iter().any(|scheme| address.starts_with(scheme))
-    })
+    address(target).is_ok_and(|address| Server::of(&address).is_some())
 }
 
 /// Takes over what a lake holds now.
@@ -139,14 +136,18 @@ pub(crate) async fn sync(
 
 /// Refuses the options that say nothing about taking a lake over.
 fn refuse(options: &[(&str, bool)]) -> Result<()> {
+    let why = "the option has no meaning for a lake that is taken over into a warehouse";
+    let remedy = "leave it out: it is for what follows a MongoDB into the lake";
+    refuse_because(why, remedy, options)
+}
+
+/// Refuses the first of the options that is given.
+fn refuse_because(why: &str, remedy: &str, options: &[(&str, bool)]) -> Result<()> {
     match options.iter().find(|(_, is_given)| *is_given) {
         None => Ok(()),
-        Some((name, _)) => Err(Error::new(
-            ErrorKind::Usage,
-            "the option has no meaning for a lake that is taken over into a warehouse",
-        )
-        .on("option", name)
-        .remedy("leave it out: it is for what follows a MongoDB into the lake")),
+        Some((name, _)) => Err(Error::new(ErrorKind::Usage, why)
+            .on("option", name)
+            .remedy(remedy)),
     }
 }
 
@@ -157,9 +158,9 @@ pub(crate) fn refuse_options(arguments: &WarehouseArguments) -> Result<()> {
             .on("stage", lake)
             .remedy("leave it out: the target is a lake already"));
     }
-    refuse_unless(
-        false,
+    refuse_because(
         "the option is for a warehouse",
+        "leave it out",
         &[
             ("--s3-staging", arguments.s3_staging.is_some()),
             ("--iam-role", arguments.iam_role.is_some()),
@@ -168,15 +169,6 @@ pub(crate) fn refuse_options(arguments: &WarehouseArguments) -> Result<()> {
             ("--primary-key", !arguments.primary_key.is_empty()),
         ],
     )
-}
-
-fn refuse_unless(allowed: bool, why: &str, options: &[(&str, bool)]) -> Result<()> {
-    match options.iter().find(|(_, is_given)| *is_given) {
-        Some((name, _)) if !allowed => Err(Error::new(ErrorKind::Usage, why)
-            .on("option", name)
-            .remedy("leave it out")),
-        _ => Ok(()),
-    }
 }
 
 /// The warehouse, and how its tables are made.
@@ -196,17 +188,19 @@ impl SinkArguments {
         on_schema_change: OnSchemaChange,
     ) -> Result<Self> {
         let address = address(target)?;
-        let is_redshift = address.starts_with("redshift://");
-        refuse_unless(
-            is_redshift,
-            "the option is for Redshift",
-            &[
-                ("--s3-staging", arguments.s3_staging.is_some()),
-                ("--iam-role", arguments.iam_role.is_some()),
-                ("--distribution", !arguments.distribution.is_empty()),
-                ("--sort-key", !arguments.sort_key.is_empty()),
-            ],
-        )?;
+        let is_redshift = Server::of(&address) == Some(Server::Redshift);
+        if !is_redshift {
+            refuse_because(
+                "the option is for Redshift",
+                "leave it out",
+                &[
+                    ("--s3-staging", arguments.s3_staging.is_some()),
+                    ("--iam-role", arguments.iam_role.is_some()),
+                    ("--distribution", !arguments.distribution.is_empty()),
+                    ("--sort-key", !arguments.sort_key.is_empty()),
+                ],
+            )?;
+        }
         let mut layouts = TableLayouts::default();
         for said in &arguments.distribution {
             layouts.distribute(said)?;

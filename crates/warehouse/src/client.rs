@@ -17,12 +17,24 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Which server it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Server {
+pub enum Server {
+    /// PostgreSQL.
     Postgres,
+    /// Amazon Redshift.
     Redshift,
 }
 
 impl Server {
+    /// The server of an address, by its scheme; none where that is no warehouse's.
+    #[must_use]
+    pub fn of(address: &str) -> Option<Self> {
+        match address.split_once("://")?.0 {
+            "postgres" | "postgresql" => Some(Self::Postgres),
+            "redshift" => Some(Self::Redshift),
+            _ => None,
+        }
+    }
+
     /// The scheme of its addresses.
     pub(crate) fn scheme(self) -> &'static str {
         match self {

@@ -234,10 +234,25 @@ pub(crate) trait Dialect: Send + Sync + 'static {
     /// Writes what is true when the transaction is committed.
     async fn write_entry(
         &self,
-        work: &Work<'_, Self::Type>,
         transaction: &Transaction<'_>,
+        name: &TableName,
         entry: &Entry<Self::Type>,
-    ) -> Result<()>;
+    ) -> Result<(), tokio_postgres::Error>;
+
+    /// Writes an entry as the last statement of a transaction, and commits that.
+    async fn commit(
+        &self,
+        pool: &Pool,
+        transaction: Transaction<'_>,
+        name: &TableName,
+        entry: &Entry<Self::Type>,
+    ) -> Result<()> {
+        let failed = |what, error| pool.failed(what, error).on("table", name);
+        let written = self.write_entry(&transaction, name, entry).await;
+        written.map_err(|error| failed("cannot write the ledger", error))?;
+        let committed = transaction.commit().await;
+        committed.map_err(|error| failed("cannot commit the rows", error))
+    }
 
     /// The names and types of the columns that a table has; none where there is no table.
     async fn columns_there<C: GenericClient + Sync>(

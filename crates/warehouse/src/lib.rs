@@ -22,6 +22,7 @@ mod table;
 mod tls;
 
 pub use attach::AttachedServer;
+pub use client::Server;
 pub use layout::{Distribution, TableLayout, TableLayouts};
 pub use schemas::{WarehouseSchemas, schemas};
 pub use sink::{

@@ -2,12 +2,10 @@
 //! approval.
 
 use async_trait::async_trait;
-use tributary_model::{
-    DescribedTable, Error, ErrorKind, Namespace, Result, SchemaDecision, TableSchema,
-};
+use tributary_model::{DescribedTable, Error, ErrorKind, Namespace, Result, SchemaDecision};
 
-use crate::client::Pool;
-use crate::dialect::{Dialect, Work};
+use crate::client::{Pool, Server};
+use crate::dialect::Dialect;
 use crate::ledger::Entry;
 use crate::names::TableName;
 use crate::postgres::Postgres;
@@ -40,7 +38,7 @@ pub trait WarehouseSchemas: Send + Sync {
 /// # Errors
 /// The address is none.
 pub fn schemas(address: &str) -> Result<Box<dyn WarehouseSchemas>> {
-    if address.starts_with("redshift://") {
+    if Server::of(address) == Some(Server::Redshift) {
         let pool = Pool::new(Redshift::SERVER, address)?;
         let dialect = Redshift::reading();
         Ok(Box::new(Schemas { pool, dialect }))
@@ -137,17 +135,9 @@ impl<D: Dialect> WarehouseSchemas for Schemas<D> {
             );
         };
         entry.sequence += 1;
-        let work = Work {
-            pool: &self.pool,
-            name: &name,
-            schema: &TableSchema::default(),
-            columns: &entry.definition.columns,
-        };
         self.dialect
-            .write_entry(&work, &transaction, &entry)
+            .commit(&self.pool, transaction, &name, &entry)
             .await?;
-        let committed = transaction.commit().await;
-        committed.map_err(|error| work.failed("cannot commit the approval", error))?;
         self.pool.put(client);
         Ok(decision)
     }

@@ -19,7 +19,7 @@ use crate::dialect::{Dialect, Incoming, NewTable, SqlType, Work};
 use crate::kept::Keeping;
 use crate::layout::TableLayout;
 use crate::ledger::{Definition, Entry};
-use crate::names::{TableName, literal, quoted};
+use crate::names::{TableName, quoted};
 
 /// The tables that have been replaced.
 pub(crate) type Replaced = Arc<Mutex<HashSet<TableName>>>;
@@ -205,15 +205,9 @@ impl<D: Dialect> WarehouseTable<D> {
             let transaction = pool.begin(&mut client).await?;
             self.check_unchanged(&transaction).await?;
             entry.sequence += 1;
-            let work = Work {
-                pool,
-                name: &self.name,
-                schema,
-                columns: &entry.definition.columns,
-            };
-            dialect.write_entry(&work, &transaction, &entry).await?;
-            let committed = transaction.commit().await;
-            committed.map_err(|error| self.failed("cannot write the ledger", error))?;
+            dialect
+                .commit(pool, transaction, &self.name, &entry)
+                .await?;
             pool.put(client);
             self.entry = Some(entry);
         }
@@ -334,9 +328,9 @@ impl<D: Dialect> WarehouseTable<D> {
                 approved: None,
             },
         };
-        dialect.write_entry(&work, &transaction, &entry).await?;
-        let committed = transaction.commit().await;
-        committed.map_err(|error| self.failed("cannot commit the rows", error))?;
+        dialect
+            .commit(pool, transaction, &self.name, &entry)
+            .await?;
         pool.put(client);
         Ok((applied, entry))
     }
@@ -463,9 +457,4 @@ struct Settled {
 pub(crate) fn no_key() -> Error {
     Error::new(ErrorKind::InvalidData, "the rows have no key")
         .remedy("a document whose _id is null cannot be a row here: leave its collection out")
-}
-
-/// The statement that says of a table what it is.
-pub(crate) fn commented(table: &TableName, comment: &str) -> String {
-    format!("COMMENT ON TABLE {table} IS {}", literal(comment))
 }

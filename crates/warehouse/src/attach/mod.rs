@@ -64,20 +64,15 @@ impl AttachedServer {
     /// # Errors
     /// The address is none.
     pub fn new(address: &str) -> Result<Self> {
-        let server = match address.split_once("://") {
-            Some(("postgres" | "postgresql", _)) => Server::Postgres,
-            Some(("redshift", _)) => Server::Redshift,
+        let server = Server::of(address).ok_or_else(|| {
             // Not a word of it is repeated, for it may have a password.
-            _ => {
-                let wrong = Error::new(ErrorKind::Usage, "not an address that can be attached");
-                return Err(wrong
-                    .because("it is neither of PostgreSQL nor of Redshift")
-                    .remedy(
-                        "write it as postgres://user:password@host:5432/database or \
-                         redshift://user:password@host:5439/database",
-                    ));
-            }
-        };
+            Error::new(ErrorKind::Usage, "not an address that can be attached")
+                .because("it is neither of PostgreSQL nor of Redshift")
+                .remedy(
+                    "write it as postgres://user:password@host:5432/database or \
+                     redshift://user:password@host:5439/database",
+                )
+        })?;
         Ok(Self {
             database: Arc::new(Database {
                 server,

@@ -17,8 +17,7 @@ use crate::columns::{Column, KEY, Plan, columns_of, key_of};
 use crate::dialect::{Dialect, Incoming, NewTable, SqlType, Work};
 use crate::layout::TableLayout;
 use crate::ledger::Entry;
-use crate::names::{NameRules, TableName, quoted};
-use crate::table::commented;
+use crate::names::{NameRules, TableName, literal, quoted};
 
 use copy::Copy;
 use types::PgType;
@@ -92,12 +91,11 @@ impl Dialect for Postgres {
 
     async fn write_entry(
         &self,
-        work: &Work<'_, PgType>,
         transaction: &Transaction<'_>,
+        name: &TableName,
         entry: &Entry<PgType>,
-    ) -> Result<()> {
-        let written = ledger::write(transaction, work.name, entry).await;
-        written.map_err(|error| work.failed("cannot write the ledger", error))
+    ) -> Result<(), tokio_postgres::Error> {
+        ledger::write(transaction, name, entry).await
     }
 
     async fn columns_there<C: GenericClient + Sync>(
@@ -117,7 +115,11 @@ impl Dialect for Postgres {
         let columns: Vec<String> = columns.map(Column::declared).collect();
         Ok(vec![
             format!("CREATE TABLE {} ({})", table.name, columns.join(", ")),
-            commented(table.name, table.comment),
+            format!(
+                "COMMENT ON TABLE {} IS {}",
+                table.name,
+                literal(table.comment)
+            ),
         ])
     }
 

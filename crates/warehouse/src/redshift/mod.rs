@@ -246,12 +246,11 @@ impl Dialect for Redshift {
 
     async fn write_entry(
         &self,
-        work: &Work<'_, RsType>,
         transaction: &Transaction<'_>,
+        name: &TableName,
         entry: &Entry<RsType>,
-    ) -> Result<()> {
-        let written = ledger::write(transaction, work.name, entry).await;
-        written.map_err(|error| work.failed("cannot write the ledger", error))
+    ) -> Result<(), tokio_postgres::Error> {
+        ledger::write(transaction, name, entry).await
     }
 
     async fn columns_there<C: GenericClient + Sync>(
