@@ -120,7 +120,10 @@ impl HistoryTable {
                 _ => None,
             })
             .collect::<Result<_>>()?;
-        if rows.is_empty() && !batch.changes.is_empty() {
+        // The table itself may be behind its history: what comes again is nothing new.
+        let is_news =
+            !rows.is_empty() || batch.changes.is_empty() && !passed.reaches(&batch.position);
+        if !is_news {
             return Ok(());
         }
         self.write(rows, &batch.position, None).await

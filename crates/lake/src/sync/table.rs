@@ -150,8 +150,9 @@ impl FollowedTable {
     async fn write(&mut self, reduced: Reduced, batch: &ChangeBatch) -> Result<Applied> {
         let position = &batch.position;
         let event = ending(batch, self.live.position()).cloned();
-        // Also what changes no row is to be committed.
-        let is_fact = batch.changes.is_empty() || event.is_some();
+        // Also what changes no row is to be committed, unless it is known.
+        let is_later = !self.live.position().reaches(position);
+        let is_fact = batch.changes.is_empty() && is_later || event.is_some();
         let Reduced { keys, documents } = reduced;
         let keys = Arc::new(keys);
         let upserted = documents.len() as u64;

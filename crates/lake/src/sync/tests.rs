@@ -960,6 +960,42 @@ async fn a_column_of_the_feed_s_own_name_ends_the_feed() {
     world.check().await;
 }
 
+/// As when a process ended between the commit of the history and that of the table.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_happened_elsewhere_takes_nothing_back_to_where_it_was() {
+    let upkeep = UpkeepOptions {
+        join_files: 1000,
+        ..eager()
+    };
+    let mut world = World::new(upkeep, Duration::from_secs(3600)).await;
+    let place = world.lake().child("db").child("c__history");
+    let (options, slots) = (
+        Arc::new(world.options.clone()),
+        Arc::new(tokio::sync::Semaphore::new(1)),
+    );
+    let mut history = HistoryTable::open(&place, &position(1), options, slots)
+        .await
+        .unwrap();
+    let batch = world.batch(&[(1, int(1)), (2, int(2)), (1, None)]);
+    history.append(&batch).await.unwrap();
+    world.table().apply(&batch).await.unwrap();
+    let versions = (history.live.version, world.table().live.version);
+    for time in 1..=world.time {
+        let elsewhere = ChangeBatch {
+            changes: Vec::new(),
+            clears: false,
+            position: position(time),
+        };
+        history.append(&elsewhere).await.unwrap();
+        world.table().apply(&elsewhere).await.unwrap();
+    }
+    history.append(&batch).await.unwrap();
+    assert_eq!(history.position(), &batch.position);
+    assert_eq!(world.table().live.position(), &batch.position);
+    assert_eq!((history.live.version, world.table().live.version), versions);
+    world.check().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn files_of_a_history_stay_few_and_its_rows_in_order() {
     let upkeep = UpkeepOptions {
