@@ -23,13 +23,17 @@ test: build ## Run all tests, against real servers that it starts
 	$(TESTKIT) run --mongod --postgres --s3 --azure -- cargo nextest run --workspace
 	cargo test --doc --workspace
 
-lint: $(CARGO_DENY) ## Format, clippy, documentation, licenses, spelling
+lint: $(CARGO_DENY) ## Format, clippy, documentation, licenses, spelling, container, Compose, unit
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --quiet
 	$(CARGO_DENY) check bans licenses sources
 	cargo build --workspace --quiet
-	"$$($(TESTKIT) venv lint --requirements .config/lint-requirements.txt | xargs dirname)/typos"
+	bin="$$($(TESTKIT) venv lint --requirements .config/lint-requirements.txt | xargs dirname)" && \
+	"$$bin/typos" && \
+	"$$bin/hadolint" Dockerfile && \
+	"$$bin/check-jsonschema" --builtin-schema vendor.compose-spec examples/compose/compose.yaml
+	examples/systemd/verify
 
 audit: $(CARGO_DENY) ## Check dependencies against published advisories (needs the network)
 	$(CARGO_DENY) check advisories

@@ -7,7 +7,7 @@ use deltalake::DeltaTableError;
 use object_store::Error as StoreError;
 use tributary_model::{Error, ErrorKind};
 
-const CREDENTIALS: &str = "check the credentials in the environment: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_REGION for s3://, \
+pub(crate) const CREDENTIALS: &str = "check the credentials in the environment: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_REGION for s3://, \
                            AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY for az://";
 const DISK_FULL: &str =
     "free some space and start again with the same arguments: finished partitions are kept";
@@ -91,7 +91,7 @@ fn io_kind(error: &(dyn StdError + 'static)) -> Option<io::ErrorKind> {
 
 /// An error and its causes on one line, without what one repeats of another, and cut where a
 /// server's answer is long.
-fn chain(error: &(dyn StdError + 'static)) -> String {
+pub(crate) fn chain(error: &(dyn StdError + 'static)) -> String {
     const LONGEST: usize = 600;
     let mut text = error.to_string();
     let mut next = error.source();

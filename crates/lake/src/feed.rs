@@ -5,7 +5,7 @@
 //! commits are looked through from the last to the first, and of each key the last fact counts.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use arrow::array::{BooleanArray, RecordBatch};
@@ -45,6 +45,8 @@ const MOST_CHANGES: u64 = 2_000_000;
 pub struct LakeFeed {
     lake: Location,
     selects: Arc<dyn Fn(&Namespace) -> bool + Send + Sync>,
+    /// The tables that have been looked at, and whether each is one of a collection.
+    known: Arc<Mutex<HashMap<Namespace, bool>>>,
 }
 
 impl LakeFeed {
@@ -57,7 +59,27 @@ impl LakeFeed {
         Self {
             lake,
             selects: Arc::new(selects),
+            known: Arc::default(),
         }
+    }
+
+    /// Whether a table is one of a collection. Results of queries stand beside those, and have no keys.
+    async fn is_of_collection(&self, table: &Namespace, place: &Location) -> Result<bool> {
+        let known = || self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = known().get(table) {
+            return Ok(*known);
+        }
+        let is_one = match Feed::open(place).await {
+            Ok(_) => true,
+            Err(error) if error.kind() == ErrorKind::InvalidData => {
+                tracing::warn!(%error, "a table is passed over");
+                false
+            }
+            // Whoever opens it is told.
+            Err(_) => return Ok(true),
+        };
+        known().insert(table.clone(), is_one);
+        Ok(is_one)
     }
 }
 
@@ -67,7 +89,10 @@ impl TableSource for LakeFeed {
         let mut found = Vec::new();
         for namespace in schemas::tables_below(&self.lake).await? {
             let place = schemas::place_of(&self.lake, &namespace);
-            if (self.selects)(&namespace) && table::is_table(&place).await? {
+            if (self.selects)(&namespace)
+                && table::is_table(&place).await?
+                && self.is_of_collection(&namespace, &place).await?
+            {
                 found.push(namespace);
             }
         }

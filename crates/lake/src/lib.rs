@@ -2,6 +2,7 @@
 //! collections into tables and files, keeping the tables current, and querying them.
 
 mod attached;
+mod bucket;
 mod delta;
 mod error;
 mod external;
@@ -11,6 +12,7 @@ mod index;
 mod load;
 mod location;
 mod parquet_file;
+mod result_table;
 mod schemas;
 mod sql;
 mod stage;
@@ -19,13 +21,15 @@ mod sync;
 mod upload;
 mod verify;
 
+pub use bucket::{AccessLogs, Bucket, BucketSettings, Encryption, Setting, Versioning};
 pub use external::{ExternalEngine, ExternalTable, external_tables};
 pub use feed::LakeFeed;
 pub use format::{Format, JsonMode};
 pub use load::{FileSink, SinkOptions};
 pub use location::Location;
+pub use result_table::WrittenResult;
 pub use schemas::LakeSchemas;
 pub use sql::{Lake, QueryOutput};
 pub use stage::S3Stage;
-pub use sync::{SyncOptions, SyncSink, UpkeepOptions};
+pub use sync::{HISTORY_SUFFIX, SyncOptions, SyncSink, UpkeepOptions};
 pub use verify::LakeTables;

@@ -105,13 +105,7 @@ impl Location {
     pub(crate) fn s3_with_keys(text: &str) -> Result<(Self, AwsCredentialProvider)> {
         let url = Url::parse(text).map_err(|e| malformed(text).because(e))?;
         let bucket = url.host_str().ok_or_else(|| malformed(text))?;
-        let mut builder = AmazonS3Builder::from_env()
-            .with_bucket_name(bucket)
-            .with_retry(retries());
-        if is_loopback(&["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"]) {
-            builder = builder.with_allow_http(true);
-        }
-        let store = builder
+        let store = s3_settings(bucket)
             .build()
             .map_err(|error| store_failed("cannot use the bucket", text, error))?;
         let keys = Arc::clone(store.credentials());
@@ -245,6 +239,12 @@ impl Location {
     /// Whether this is in an S3 bucket.
     pub(crate) fn is_s3(&self) -> bool {
         self.root_url.scheme() == "s3"
+    }
+
+    /// The bucket, where this is in S3.
+    #[must_use]
+    pub fn bucket(&self) -> Option<&str> {
+        self.root_address().strip_prefix("s3://")
     }
 
     pub(crate) fn failed(&self, what: &str, error: object_store::Error) -> Error {
@@ -389,6 +389,17 @@ impl Location {
             self.remove(&object.location).await?;
         }
         Ok(())
+    }
+}
+
+/// How the environment says that a bucket in S3 is reached.
+pub(crate) fn s3_settings(bucket: &str) -> AmazonS3Builder {
+    let settings = AmazonS3Builder::from_env()
+        .with_bucket_name(bucket)
+        .with_retry(retries());
+    match is_loopback(&["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"]) {
+        true => settings.with_allow_http(true),
+        false => settings,
     }
 }
 

@@ -136,6 +136,48 @@ impl Lake {
         output: QueryOutput,
         out: &mut (dyn Write + Send),
     ) -> Result<()> {
+        let rows = self.rows_of(sql).await?;
+        let schema = rows.schema();
+        let result = match output {
+            QueryOutput::Table => write_table(rows, &schema, out).await,
+            QueryOutput::Json => write_json(rows, out).await,
+            QueryOutput::Csv => write_csv(rows, out).await,
+        };
+        match result {
+            // The reader of a pipe has seen enough.
+            Err(DataFusionError::IoError(error))
+                if error.kind() == std::io::ErrorKind::BrokenPipe =>
+            {
+                Ok(())
+            }
+            result => result.map_err(|error| self.query_failed(sql, &error)),
+        }
+    }
+
+    /// Runs one query to its end. Answers its first rows, `most` at most, as a table for people, and how many
+    /// there are.
+    ///
+    /// # Errors
+    /// As [`query`](Self::query).
+    pub async fn glance(&self, sql: &str, most: usize) -> Result<(String, u64)> {
+        let failed = |error: DataFusionError| self.query_failed(sql, &error);
+        let mut rows = self.rows_of(sql).await?;
+        let mut shown = vec![RecordBatch::new_empty(rows.schema())];
+        let (mut left, mut count) = (most, 0);
+        while let Some(batch) = rows.try_next().await.map_err(failed)? {
+            count += batch.num_rows() as u64;
+            let first = batch.num_rows().min(left);
+            if first > 0 {
+                left -= first;
+                shown.push(batch.slice(0, first));
+            }
+        }
+        let table = pretty_format_batches(&shown).map_err(|error| failed(error.into()))?;
+        Ok((table.to_string(), count))
+    }
+
+    /// Begins one query.
+    pub(crate) async fn rows_of(&self, sql: &str) -> Result<SendableRecordBatchStream> {
         let failed = |error: DataFusionError| self.query_failed(sql, &error);
         let sql = match is_show_tables(sql) {
             true if self.attached.is_empty() => LIST_TABLES,
@@ -153,22 +195,12 @@ impl Lake {
             .sql_with_options(sql, only_reading)
             .await
             .map_err(failed)?;
-        let rows = frame.execute_stream().await.map_err(failed)?;
-        let schema = rows.schema();
-        let result = match output {
-            QueryOutput::Table => write_table(rows, &schema, out).await,
-            QueryOutput::Json => write_json(rows, out).await,
-            QueryOutput::Csv => write_csv(rows, out).await,
-        };
-        match result {
-            // The reader of a pipe has seen enough.
-            Err(DataFusionError::IoError(error))
-                if error.kind() == std::io::ErrorKind::BrokenPipe =>
-            {
-                Ok(())
-            }
-            result => result.map_err(failed),
-        }
+        frame.execute_stream().await.map_err(failed)
+    }
+
+    /// The lake's directory.
+    pub(crate) fn place(&self) -> &Location {
+        &self.place
     }
 
     /// Lists what a query of attached databases may ask for, and refuses names that are none.
@@ -218,7 +250,7 @@ impl Lake {
             .remedy(remedy)
     }
 
-    fn query_failed(&self, sql: &str, error: &DataFusionError) -> Error {
+    pub(crate) fn query_failed(&self, sql: &str, error: &DataFusionError) -> Error {
         // One of ours says it all.
         if let Some(error) = own_error(error) {
             return error;

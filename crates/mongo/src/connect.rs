@@ -51,6 +51,8 @@ pub struct Connection {
     pub(crate) server: String,
     pub(crate) database: Option<String>,
     pub(crate) read_from: SelectionCriteria,
+    /// Whether that was asked for, and is not merely what is done by default.
+    pub(crate) read_from_asked: bool,
 }
 
 impl fmt::Debug for Connection {
@@ -87,6 +89,7 @@ impl Connection {
             .server_selection_timeout
             .get_or_insert(SERVER_SELECTION);
         options.connect_timeout.get_or_insert(CONNECT);
+        let read_from_asked = read_from.is_some() || options.selection_criteria.is_some();
         let read_from = match (read_from, options.selection_criteria.take()) {
             (Some(given), _) => given.criteria(),
             (None, Some(of_address)) => of_address,
@@ -106,6 +109,7 @@ impl Connection {
             server,
             database,
             read_from,
+            read_from_asked,
         })
     }
 

@@ -4,7 +4,7 @@ use mongodb::error::{Error as DriverError, ErrorKind as DriverKind};
 use tributary_model::{Error, ErrorKind};
 
 // Server error codes, from the server's `error_codes.yml`.
-const UNAUTHORIZED: i32 = 13;
+pub(crate) const UNAUTHORIZED: i32 = 13;
 const AUTHENTICATION_FAILED: i32 = 18;
 pub(crate) const NAMESPACE_NOT_FOUND: i32 = 26;
 const CURSOR_NOT_FOUND: i32 = 43;
@@ -112,7 +112,7 @@ fn classify(error: &DriverError) -> (ErrorKind, Option<&'static str>) {
 }
 
 /// The text of an error without the driver's dump of its own structures.
-fn text(error: &DriverError) -> String {
+pub(crate) fn text(error: &DriverError) -> String {
     match error.kind.as_ref() {
         DriverKind::Command(command) => {
             format!(

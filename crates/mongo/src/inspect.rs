@@ -1,18 +1,31 @@
 //! What there is to know of a deployment before data is moved.
 
+mod images;
+mod members;
+mod privileges;
+
 use std::time::{Duration, SystemTime};
 
 use mongodb::bson::{Bson, Document, doc};
 use serde::Serialize;
 use tributary_flow::{CollectionInfo, SnapshotSource};
-use tributary_model::Result;
+use tributary_model::{ErrorKind, Result};
 
+use crate::inspect::members::Readable;
+use crate::inspect::privileges::Privileges;
 use crate::snapshot::{MongoSource, whole_number};
 
 /// A clock this far from ours is told: positions and lags are compared across both.
 const CLOCK_SKEW: Duration = Duration::from_secs(5);
 /// Less oplog than this does not outlast a weekend's stop or a long first load.
 const SHORT_OPLOG: Duration = Duration::from_secs(24 * 3600);
+
+/// What is looked for beyond what every command needs.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct InspectOptions {
+    /// Collections are to keep pre- and post-images of their changes.
+    pub images: bool,
+}
 
 /// How much history the oplog holds.
 #[derive(Debug, Clone, Serialize)]
@@ -35,6 +48,18 @@ pub struct Finding {
     pub remedy: String,
 }
 
+/// A collection that would be copied.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CollectionReport {
+    /// What its server knows of it.
+    #[serde(flatten)]
+    pub info: CollectionInfo,
+    /// Whether it keeps the documents before and after a change; none where that cannot be known,
+    /// and of what has no changes.
+    pub pre_and_post_images: Option<bool>,
+}
+
 /// A deployment as it answers.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -45,6 +70,8 @@ pub struct DeploymentReport {
     pub version: String,
     /// `standalone`, `replica set NAME of N members` or `sharded cluster`.
     pub topology: String,
+    /// Which members are read, such as `secondaryPreferred`.
+    pub read_preference: String,
     /// Who the connection is authenticated as, if anybody.
     pub users: Vec<String>,
     /// None where there is no oplog, or it may not be read.
@@ -52,26 +79,27 @@ pub struct DeploymentReport {
     /// How far the server's clock is ahead of this machine's, in seconds.
     pub clock_skew_seconds: f64,
     /// The collections that would be copied.
-    pub collections: Vec<CollectionInfo>,
+    pub collections: Vec<CollectionReport>,
     /// What is not as it should be.
     pub findings: Vec<Finding>,
 }
 
 impl MongoSource {
-    /// Connects to the deployment and looks at it.
+    /// Connects to the deployment and looks at it. Nothing is changed.
     ///
     /// # Errors
     /// It cannot be reached, or the credentials are not accepted. What is merely missing is a
     /// finding of the report.
-    pub async fn inspect(&self) -> Result<DeploymentReport> {
+    pub async fn inspect(&self, options: InspectOptions) -> Result<DeploymentReport> {
         let connection = &self.connection;
         let admin = connection.client.database("admin");
         let run = |command: Document| {
             let admin = admin.clone();
+            // Whichever member answers: whether those that are asked for do is looked at by itself.
             async move {
                 admin
                     .run_command(command)
-                    .selection_criteria(connection.read_from.clone())
+                    .selection_criteria(members::any())
                     .await
             }
         };
@@ -80,7 +108,7 @@ impl MongoSource {
         let hello = run(doc! { "hello": 1 }).await.map_err(cannot)?;
         let answered = SystemTime::now();
         // `hello` needs no credentials; this does.
-        let status = run(doc! { "connectionStatus": 1, "showPrivileges": false })
+        let status = run(doc! { "connectionStatus": 1, "showPrivileges": true })
             .await
             .map_err(cannot)?;
         let build = run(doc! { "buildInfo": 1 }).await.map_err(cannot)?;
@@ -97,22 +125,65 @@ impl MongoSource {
                 remedy: "synchronise both with NTP: lags are computed from both clocks".to_owned(),
             });
         }
-        let users = users(&status);
-        let oplog = if hello.contains_key("setName") {
-            self.oplog(&mut findings).await
-        } else {
-            None
+        let mut report = DeploymentReport {
+            server: connection.server.clone(),
+            version: build.get_str("version").unwrap_or("unknown").to_owned(),
+            topology,
+            read_preference: members::name(&connection.read_from),
+            users: users(&status),
+            oplog: None,
+            clock_skew_seconds,
+            collections: Vec::new(),
+            findings,
         };
+        if self.readable(&mut report.findings).await? == Readable::No {
+            // All that follows would wait in vain for such a member.
+            return Ok(report);
+        }
+        let keeps_changes = hello.contains_key("setName");
+        if keeps_changes {
+            report.oplog = self.oplog(&mut report.findings).await;
+        }
+        if keeps_changes || is_sharded(&hello) {
+            report.findings.extend(self.cannot_follow().await);
+        }
+        let collections = self.readable_collections(&mut report.findings).await;
+        let kept = self.kept_images(&collections).await;
+        report.collections = collections
+            .into_iter()
+            .map(|info| CollectionReport {
+                pre_and_post_images: kept.as_ref().and_then(|kept| kept.of(&info)),
+                info,
+            })
+            .collect();
+        if options.images {
+            let privileges = Privileges::of(&status);
+            let found = images::findings(&report, &build, privileges.as_ref());
+            report.findings.extend(found);
+        }
+        Ok(report)
+    }
+
+    /// The selected collections, and what of them cannot be read.
+    async fn readable_collections(&self, findings: &mut Vec<Finding>) -> Vec<CollectionInfo> {
+        let connection = &self.connection;
         let collections = match self.collections().await {
             Ok(collections) => collections,
             Err(error) => {
+                let remedy = match error.kind() {
+                    ErrorKind::Unreachable | ErrorKind::Unavailable => {
+                        "collections are listed by the primary: see whether there is one (rs.status())"
+                    }
+                    _ => {
+                        "grant the user the `read` role on the database (listCollections, collStats and                          find), or correct the name"
+                    }
+                };
                 findings.push(Finding {
                     fatal: true,
                     what: error.to_string(),
-                    remedy: "grant the user the `read` role on the database, or correct the name"
-                        .to_owned(),
+                    remedy: remedy.to_owned(),
                 });
-                Vec::new()
+                return Vec::new();
             }
         };
         for collection in &collections {
@@ -123,25 +194,20 @@ impl MongoSource {
                 .await;
             if let Err(error) = read {
                 let told = connection.failed("the collection cannot be read", &error);
+                let remedy = match told.kind() {
+                    ErrorKind::Unreachable | ErrorKind::Unavailable => {
+                        "see whether the members that are to be read are up"
+                    }
+                    _ => "grant the privilege `find` on it: the role `read` on its database has it",
+                };
                 findings.push(Finding {
                     fatal: true,
                     what: told.on("namespace", &collection.namespace).to_string(),
-                    remedy:
-                        "grant the privilege `find` on it: the role `read` on its database has it"
-                            .to_owned(),
+                    remedy: remedy.to_owned(),
                 });
             }
         }
-        Ok(DeploymentReport {
-            server: connection.server.clone(),
-            version: build.get_str("version").unwrap_or("unknown").to_owned(),
-            topology,
-            users,
-            oplog,
-            clock_skew_seconds,
-            collections,
-            findings,
-        })
+        collections
     }
 
     async fn oplog(&self, findings: &mut Vec<Finding>) -> Option<OplogWindow> {
@@ -209,7 +275,7 @@ fn topology(hello: &Document, findings: &mut Vec<Finding>) -> String {
         let plural = if members == 1 { "member" } else { "members" };
         return format!("replica set {name} of {members} {plural}");
     }
-    if hello.get_str("msg").ok() == Some("isdbgrid") {
+    if is_sharded(hello) {
         return "sharded cluster".to_owned();
     }
     findings.push(Finding {
@@ -221,6 +287,10 @@ fn topology(hello: &Document, findings: &mut Vec<Finding>) -> String {
                 .to_owned(),
     });
     "standalone".to_owned()
+}
+
+fn is_sharded(hello: &Document) -> bool {
+    hello.get_str("msg").ok() == Some("isdbgrid")
 }
 
 fn clock_skew(hello: &Document, asked: SystemTime, answered: SystemTime) -> f64 {

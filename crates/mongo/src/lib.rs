@@ -12,6 +12,6 @@ mod snapshot;
 mod updated;
 
 pub use connect::{Connection, ReadFrom};
-pub use inspect::{DeploymentReport, Finding, OplogWindow};
+pub use inspect::{CollectionReport, DeploymentReport, Finding, InspectOptions, OplogWindow};
 pub use selection::{Selection, SelectionOptions};
 pub use snapshot::MongoSource;

@@ -93,13 +93,46 @@ pub(crate) enum Command {
     /// `rescued`, `waiting` or `approved`, by the `--on-schema-change` of the sync.
     #[command(subcommand, after_long_help = SCHEMA_HELP)]
     Schema(SchemaCommand),
-    /// Reach a source and a target and say what is wrong with them
+    /// Run everything that a file says: flows, jobs, alerts, the API
     ///
-    /// Connects to both, and reports the server's version and topology, how far back its oplog
-    /// reaches, privileges that are missing, the collections with their estimated counts and
-    /// sizes, whether the target can be written, and whether the clocks agree. Changes nothing but
-    /// a file at the target that is written and removed again.
+    /// Each flow is kept going by itself: it follows its source, and is started again, later and later,
+    /// when it fails. Jobs run by their schedules, behind one another, on objects that are created, by the
+    /// API or by `tributary job run`. SIGHUP reads the file again: flows that are not changed in it go on.
+    ///
+    /// Ctrl-C and SIGTERM stop it: flows commit what they have read; runs of jobs that are cut short are
+    /// gone on with at the next start.
+    #[command(after_long_help = RUN_HELP)]
+    Run(RunArguments),
+    /// See jobs and their runs, have a job run, cancel a run
+    #[command(subcommand, after_long_help = JOB_HELP)]
+    Job(JobCommand),
+    /// Try how alerts are told
+    #[command(subcommand)]
+    Alert(AlertCommand),
+    /// Reach a source and a target, or all that a file names, and say what is wrong with them
+    ///
+    /// A file is checked first: what may not stand in it, names of what is not there, and variables that
+    /// are not set are told with line and column.
+    ///
+    /// Connects to the source and the target, and reports the server's version and topology, how far back its oplog
+    /// reaches, whether the members that are to be read exist, privileges that are missing, the
+    /// collections with their estimated counts and sizes, whether the target can be written, and
+    /// whether the clocks agree. Of a target in S3, also the bucket's versioning, default encryption
+    /// and access logs.
+    ///
+    /// Changes nothing but a file at the target that is written and removed again; with --fix, it
+    /// sets what is off, and says what it has changed.
+    #[command(after_long_help = CHECK_HELP)]
     Check(Box<CheckArguments>),
+    /// Ask a running `tributary run` whether it is well
+    ///
+    /// For health checks of containers, which may have no other client of HTTP. Exit status: 0 it
+    /// answers 200; 1 it does not.
+    Health {
+        /// The address to ask
+        #[arg(value_name = "URL", default_value = "http://127.0.0.1:8087/health")]
+        url: String,
+    },
     /// Write realistic sample documents into MongoDB
     ///
     /// The documents depend on the kind and the seed alone: the same command writes the same
@@ -116,6 +149,39 @@ pub(crate) enum Command {
         directory: PathBuf,
     },
 }
+
+const RUN_HELP: &str = "\
+A file that keeps a lake current, and runs a query every night:
+
+  sources:
+    shop: { uri: '${MONGODB_URI}' }
+  lakes:
+    main: { path: s3://bucket/lake }
+  flows:
+    shop: { from: shop, to: main }
+  jobs:
+    totals:
+      schedule: { cron: '0 2 * * *', time_zone: Europe/Berlin }
+      steps:
+        query:
+          sql: { lake: main, query: 'SELECT status, count(*) FROM shop.orders GROUP BY status', into: reports.totals }
+  server: {}
+
+`tributary check --schema` prints what may stand in it, as JSON Schema for editors.
+
+Exit status: 0 stopped by Ctrl-C or SIGTERM; 1 failed; 2 the file is wrong.";
+
+const JOB_HELP: &str = "\
+Examples:
+  tributary job list
+  tributary job run nightly --wait
+  tributary job history --job nightly --state failed
+  tributary job show 01997d2c-0e4c-7a51-9e5f-0b6f3c2f7a10
+
+A job runs in the process of `tributary run`. Where there is none with the same state, `job run` runs it
+itself.
+
+Exit status of `job run`: 0 it succeeded, or without --wait is on its way; 1 it did not; 2 wrong usage.";
 
 const COPY_HELP: &str = "\
 Examples:
@@ -175,6 +241,21 @@ that have changed since cannot be told from wrong ones: run `tributary sync --on
 Makes no difference: the order of fields, null or missing, the type of numbers that are equal.
 
 Exit status: 0 everything agrees; 1 something differs, cannot be told, or failed; 2 wrong usage.";
+
+const CHECK_HELP: &str = "\
+Examples:
+  Look before a copy:
+    tributary check mongodb://localhost:27017/shop ./lake
+
+  Set what is off of the bucket and of the collections, which are to keep every version:
+    tributary check mongodb://localhost/shop s3://bucket/lake --pre-and-post-images --fix \\
+      --log-bucket s3://logs/lake --kms-key arn:aws:kms:us-east-1:123456789012:key/KEY
+
+Setting what is off takes the privileges s3:PutBucketVersioning, s3:PutEncryptionConfiguration and
+s3:PutBucketLogging of the bucket, and `collMod` (the role `dbAdmin`) of the collections.
+
+Exit status: 0 nothing is in the way, though there may be warnings; 1 something is, or could not be
+set; 2 wrong usage.";
 
 const SCHEMA_HELP: &str = "\
 Examples:
@@ -253,6 +334,94 @@ pub(crate) enum ExternalReader {
     Spectrum,
     /// PostgreSQL with the extension pg_duckdb
     Postgres,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RunArguments {
+    /// The file
+    #[arg(
+        value_name = "FILE",
+        default_value = "tributary.yaml",
+        env = "TRIBUTARY_CONFIG"
+    )]
+    pub(crate) file: PathBuf,
+    /// How what happens is told
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    pub(crate) output: Output,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct JobArguments {
+    /// The file that the jobs are in
+    #[arg(
+        long,
+        value_name = "FILE",
+        default_value = "tributary.yaml",
+        env = "TRIBUTARY_CONFIG"
+    )]
+    pub(crate) config: PathBuf,
+    /// How the result is shown
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    pub(crate) output: Output,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum JobCommand {
+    /// List the jobs: when they run, and how they last did
+    List {
+        #[command(flatten)]
+        arguments: JobArguments,
+    },
+    /// List runs, the newest first
+    History {
+        /// Only those of this job
+        #[arg(long, value_name = "NAME")]
+        job: Option<String>,
+        /// Only those in this state: queued, running, succeeded, failed, cancelled or skipped
+        #[arg(long, value_name = "STATE")]
+        state: Option<String>,
+        /// How many at most
+        #[arg(long, value_name = "N", default_value_t = 20)]
+        limit: usize,
+        #[command(flatten)]
+        arguments: JobArguments,
+    },
+    /// Show a run: its steps, and what they told
+    Show {
+        /// The run, by its id
+        #[arg(value_name = "RUN")]
+        run: String,
+        #[command(flatten)]
+        arguments: JobArguments,
+    },
+    /// Cancel a run that waits or runs
+    Cancel {
+        /// The run, by its id
+        #[arg(value_name = "RUN")]
+        run: String,
+        #[command(flatten)]
+        arguments: JobArguments,
+    },
+    /// Have a job run
+    Run {
+        /// The job
+        #[arg(value_name = "NAME")]
+        job: String,
+        /// Wait until it has ended
+        #[arg(long)]
+        wait: bool,
+        #[command(flatten)]
+        arguments: JobArguments,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum AlertCommand {
+    /// Tell every receiver of the file that this is a test
+    Test {
+        #[command(flatten)]
+        arguments: JobArguments,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -482,13 +651,46 @@ pub(crate) struct SqlArguments {
 
 #[derive(Debug, Args)]
 pub(crate) struct CheckArguments {
-    #[command(flatten)]
-    pub(crate) source: CollectionArguments,
+    /// A MongoDB address as for `copy`, or the file that `run` takes: then everything that it names is
+    /// reached
+    #[arg(
+        value_name = "SOURCE|FILE",
+        default_value = "tributary.yaml",
+        env = "TRIBUTARY_CONFIG"
+    )]
+    pub(crate) subject: String,
+    /// Print what may stand in the file, as JSON Schema for editors, and end
+    #[arg(long, exclusive = true)]
+    pub(crate) schema: bool,
+    /// A collection to look at; `*`, `?` and `[…]` match as in a shell. May be given several times
+    /// [default: all but system collections]
+    #[arg(long = "collection", value_name = "NAME")]
+    pub(crate) collections: Vec<String>,
+    /// Which members of a replica set are to be read [default: the address's readPreference, or
+    /// secondaryPreferred]
+    #[arg(long, value_name = "MODE")]
+    pub(crate) read_preference: Option<ReadPreference>,
     #[command(flatten)]
     pub(crate) part: PartArguments,
     /// Where `copy` would write
     #[arg(value_name = "TARGET")]
     pub(crate) target: Option<String>,
+    /// Set what is off: versioning, default encryption and, with --log-bucket, access logs of the
+    /// target's bucket; with --pre-and-post-images, those of the source's collections
+    #[arg(long)]
+    pub(crate) fix: bool,
+    /// Where the logs of access to the target's bucket are to go: a prefix of another bucket of the
+    /// same account and region
+    #[arg(long, value_name = "s3://BUCKET/PREFIX", requires = "target")]
+    pub(crate) log_bucket: Option<String>,
+    /// The key of KMS that the target's bucket is to encrypt with [default: any encryption will do,
+    /// and --fix sets AES256]
+    #[arg(long, value_name = "ARN", requires = "target")]
+    pub(crate) kms_key: Option<String>,
+    /// Collections are to keep the documents before and after each change, for exact versions in the
+    /// history (MongoDB 6.0 and later)
+    #[arg(long)]
+    pub(crate) pre_and_post_images: bool,
     /// How the report is shown
     #[arg(long, value_enum, default_value_t = Output::Text)]
     pub(crate) output: Output,

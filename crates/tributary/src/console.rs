@@ -7,32 +7,36 @@ use std::time::{Duration, Instant, SystemTime};
 
 use indicatif::{HumanBytes, MultiProgress, ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer};
 use tributary_flow::{
     AppliedBatch, CollectionInfo, Lag, LoadReport, LoadSummary, Observer, PartitionTotals,
     SyncReport,
 };
-use tributary_model::{ClusterTime, Error, Gap, GapRemedy, Namespace, Position};
+use tributary_model::{ClusterTime, Error, Gap, Namespace, Position};
 
-use crate::SharedObserver;
 use crate::cli::{Logs, Output};
+use crate::{SharedObserver, lines, telemetry};
 
 /// How often a plain line tells of progress.
 const LINE_EVERY: Duration = Duration::from_secs(5);
 /// How often a JSON line does.
 const EVENT_EVERY: Duration = Duration::from_secs(1);
 
-/// Sends log messages to standard error.
+/// Sends log messages to standard error, and to a collector once there is one.
 pub(crate) fn set_up_logs(logs: &Logs) {
     let filter = EnvFilter::try_new(&logs.log).unwrap_or_else(|_| EnvFilter::new("warn"));
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr);
-    if logs.log_json {
-        builder.json().init()
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let lines = if logs.log_json {
+        lines.json().boxed()
     } else {
-        builder.init()
-    }
+        lines.boxed()
+    };
+    tracing_subscriber::registry()
+        .with(lines.with_filter(filter))
+        .with(telemetry::layer())
+        .init();
 }
 
 /// Tells an error on standard error.
@@ -189,24 +193,7 @@ impl Observer for TextProgress {
                 bar
             }
             None => {
-                let resumed = if done.documents > 0 {
-                    format!(", {} documents of them done before", group(done.documents))
-                } else {
-                    String::new()
-                };
-                let about = collection
-                    .documents
-                    .map_or_else(String::new, |n| format!("about {} documents", group(n)));
-                note(&format!(
-                    "{}: {about}{}{partitions} {}{resumed}",
-                    collection.namespace,
-                    if about.is_empty() { "" } else { " in " },
-                    if partitions == 1 {
-                        "partition"
-                    } else {
-                        "partitions"
-                    },
-                ));
+                note(&lines::started(collection, partitions, done));
                 ProgressBar::hidden()
             }
         };
@@ -261,10 +248,7 @@ impl Observer for TextProgress {
             followed.retries += 1;
             followed.bar.set_message(followed.message());
         }
-        self.tell(&format!(
-            "{namespace}: {error}; trying again in {:.1} s",
-            wait.as_secs_f64()
-        ));
+        self.tell(&lines::retrying(namespace, error, wait));
     }
 
     fn finished(&self, namespace: &Namespace, _summary: &LoadSummary, _seconds: f64) {
@@ -284,10 +268,6 @@ impl Observer for TextProgress {
     }
 
     fn following(&self, namespace: &Namespace, position: &Position) {
-        let at = chrono::DateTime::from_timestamp(position.cluster_time.seconds().into(), 0);
-        let at = at.map_or_else(String::new, |at| {
-            format!(" from {} on", at.format("%F %TZ"))
-        });
         match &self.bars {
             Some(bars) => {
                 let bar = bars.add(ProgressBar::no_length());
@@ -295,13 +275,13 @@ impl Observer for TextProgress {
                     bar.set_style(style);
                 }
                 bar.set_prefix(namespace.to_string());
-                bar.set_message(format!("following{at}"));
+                bar.set_message(format!("following{}", lines::from_on(position)));
                 bar.enable_steady_tick(Duration::from_millis(200));
                 let mut followed = self.followed();
                 followed.insert(namespace.clone(), Followed::new(bar));
             }
             None => {
-                note(&format!("{namespace}: following{at}"));
+                note(&lines::following(namespace, position));
                 let mut followed = self.followed();
                 followed.insert(namespace.clone(), Followed::new(ProgressBar::hidden()));
             }
@@ -337,19 +317,11 @@ impl Observer for TextProgress {
     }
 
     fn happened(&self, namespace: &Namespace, what: &str) {
-        self.tell(&format!("{namespace}: {what}"));
+        self.tell(&lines::happened(namespace, what));
     }
 
     fn lacks(&self, namespace: &Namespace, gap: &Gap) {
-        let what = match gap.remedy {
-            GapRemedy::Reloaded => "were lost, and the collection has been loaded anew",
-            GapRemedy::Accepted => "are lost, and it goes on without them",
-        };
-        self.tell(&format!(
-            "{namespace}: the changes between {} and {} {what}",
-            moment(gap.from),
-            moment(gap.to)
-        ));
+        self.tell(&lines::lacks(namespace, gap));
     }
 
     fn noticed(&self, what: &str) {
@@ -357,19 +329,11 @@ impl Observer for TextProgress {
     }
 
     fn falling_behind(&self, namespace: &Namespace, behind: Duration, remembered: Duration) {
-        self.tell(&format!(
-            "warning: {namespace}: {:.1} h behind, and the server's oplog reaches back {:.1} h: make the oplog larger \
-             (`replSetResizeOplog`), or what comes next is forgotten",
-            behind.as_secs_f64() / 3600.0,
-            remembered.as_secs_f64() / 3600.0
-        ));
+        self.tell(&lines::falling_behind(namespace, behind, remembered));
     }
 
     fn source_retrying(&self, error: &Error, wait: Duration) {
-        self.tell(&format!(
-            "{error}; trying again in {:.1} s",
-            wait.as_secs_f64()
-        ));
+        self.tell(&lines::source_retrying(error, wait));
     }
 }
 
@@ -493,12 +457,6 @@ impl Observer for JsonProgress {
             "event": "retrying", "error": error.to_string(), "waitSeconds": wait.as_secs_f64(),
         }));
     }
-}
-
-/// A moment's second, for people.
-fn moment(time: ClusterTime) -> String {
-    let time = chrono::DateTime::from_timestamp(time.seconds().into(), 0);
-    time.map_or_else(String::new, |time| time.format("%F %TZ").to_string())
 }
 
 /// A stretch of history that a table lacks.

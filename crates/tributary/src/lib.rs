@@ -1,14 +1,21 @@
 //! The command line of Tributary: arguments, wiring, progress and exit codes.
 
+mod alert;
 mod check;
 mod cli;
 mod console;
 mod copy;
 mod demo;
+mod engine;
+mod health;
+mod job;
+mod lines;
 mod metrics;
+mod run;
 mod schema;
 mod sql;
 mod sync;
+mod telemetry;
 mod verify;
 mod warehouse;
 
@@ -86,7 +93,11 @@ fn execute(command: Command) -> Result<u8> {
             Command::Verify(arguments) => verify::run(*arguments, stop).await,
             Command::Schema(command) => schema::run(command, stop).await,
             Command::Sql(arguments) => sql::run(arguments, stop).await,
+            Command::Run(arguments) => run::run(arguments, stop).await,
+            Command::Job(command) => job::run(command, stop).await,
+            Command::Alert(command) => alert::run(command, stop).await,
             Command::Check(arguments) => check::run(*arguments, stop).await,
+            Command::Health { url } => health::run(&url, stop).await,
             Command::DemoData(arguments) => demo::run(arguments, stop).await,
             // Handled above: they need no runtime.
             Command::Completions { .. } | Command::Man { .. } => Ok(DONE),

@@ -4,7 +4,9 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use metrics::{Counter, Gauge, Histogram, Key, KeyName, Label, Level, Metadata, Recorder};
+use metrics::{
+    Counter, Gauge, Histogram, Key, KeyName, Label, Level, Metadata, Recorder, SharedString,
+};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusRecorder};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -92,7 +94,9 @@ descriptions! {
 
 /// An observer that counts.
 pub(crate) struct Metrics {
-    recorder: PrometheusRecorder,
+    recorder: Arc<PrometheusRecorder>,
+    /// What all its numbers are told apart by from those of other observers.
+    labels: Vec<Label>,
     flows: Mutex<HashMap<Namespace, Flow>>,
     source: Mutex<Source>,
     connected: Gauge,
@@ -150,14 +154,14 @@ fn key(name: &'static str, labels: &[Label]) -> Key {
     Key::from_parts(name, labels.to_vec())
 }
 
-fn with(labels: &[Label], name: &'static str, value: &'static str) -> Vec<Label> {
+fn with(labels: &[Label], name: &'static str, value: impl Into<SharedString>) -> Vec<Label> {
     let more = Label::new(name, value);
     labels.iter().cloned().chain([more]).collect()
 }
 
 impl Flow {
-    fn new(recorder: &PrometheusRecorder, namespace: &Namespace) -> Self {
-        let labels = vec![Label::new("namespace", namespace.to_string())];
+    fn new(recorder: &PrometheusRecorder, base: &[Label], namespace: &Namespace) -> Self {
+        let labels = with(base, "namespace", namespace.to_string());
         let counter = |name| counter(recorder, name, &labels);
         let histogram = |name, labels: &[Label]| histogram(recorder, name, labels);
         let latency = |which| {
@@ -210,28 +214,38 @@ impl Flow {
     }
 }
 
+/// What gathers the numbers of all observers of a process.
+fn recorder() -> Result<Arc<PrometheusRecorder>> {
+    let suffix = |suffix: &str| Matcher::Suffix(suffix.to_owned());
+    let builder = PrometheusBuilder::new()
+        .set_buckets_for_metric(suffix("_seconds"), SECONDS)
+        .and_then(|builder| builder.set_buckets_for_metric(suffix("_changes"), CHANGES))
+        .and_then(|builder| builder.set_buckets_for_metric(suffix("_bytes"), BYTES))
+        .map_err(|error| {
+            Error::new(ErrorKind::Internal, "the metrics have no buckets").because(error)
+        })?;
+    let recorder = builder.build_recorder();
+    describe(&recorder);
+    Ok(Arc::new(recorder))
+}
+
 impl Metrics {
     fn new() -> Result<Self> {
-        let suffix = |suffix: &str| Matcher::Suffix(suffix.to_owned());
-        let builder = PrometheusBuilder::new()
-            .set_buckets_for_metric(suffix("_seconds"), SECONDS)
-            .and_then(|builder| builder.set_buckets_for_metric(suffix("_changes"), CHANGES))
-            .and_then(|builder| builder.set_buckets_for_metric(suffix("_bytes"), BYTES))
-            .map_err(|error| {
-                Error::new(ErrorKind::Internal, "the metrics have no buckets").because(error)
-            })?;
-        let recorder = builder.build_recorder();
-        describe(&recorder);
-        let gauge = |name| gauge(&recorder, name, &[]);
-        Ok(Self {
+        Ok(Self::labelled(recorder()?, Vec::new()))
+    }
+
+    fn labelled(recorder: Arc<PrometheusRecorder>, labels: Vec<Label>) -> Self {
+        let gauge = |name| gauge(&recorder, name, &labels);
+        Self {
             connected: gauge("tributary_source_connected"),
             position: gauge("tributary_source_position_timestamp_seconds"),
             window: gauge("tributary_source_oplog_window_seconds"),
-            reconnects: counter(&recorder, "tributary_source_retries_total", &[]),
+            reconnects: counter(&recorder, "tributary_source_retries_total", &labels),
             flows: Mutex::default(),
             source: Mutex::default(),
             recorder,
-        })
+            labels,
+        }
     }
 
     fn flows(&self) -> MutexGuard<'_, HashMap<Namespace, Flow>> {
@@ -247,7 +261,7 @@ impl Metrics {
         match flows.get_mut(namespace) {
             Some(flow) => change(flow),
             None => {
-                let flow = Flow::new(&self.recorder, namespace);
+                let flow = Flow::new(&self.recorder, &self.labels, namespace);
                 change(flows.entry(namespace.clone()).or_insert(flow));
             }
         }
@@ -255,6 +269,12 @@ impl Metrics {
 
     /// All numbers as they are now, in Prometheus's text format.
     fn render(&self) -> String {
+        self.refresh();
+        self.recorder.handle().render()
+    }
+
+    /// Brings those up to date that change by themselves.
+    fn refresh(&self) {
         let now = SystemTime::now();
         let read_to = self.source().read_to.unwrap_or(now);
         for flow in self.flows().values_mut() {
@@ -264,7 +284,6 @@ impl Metrics {
             });
             gauge.set(lag.at(now, read_to).as_secs_f64());
         }
-        self.recorder.handle().render()
     }
 }
 
@@ -356,6 +375,60 @@ impl Observer for Metrics {
     }
 }
 
+/// The numbers of several flows, each with its name.
+pub(crate) struct FlowMetrics {
+    recorder: Arc<PrometheusRecorder>,
+    flows: Mutex<HashMap<String, Arc<Metrics>>>,
+    _upkeep: AbortOnDropHandle<()>,
+}
+
+impl FlowMetrics {
+    /// Begins with none.
+    ///
+    /// # Errors
+    /// Only where the buckets are wrong.
+    pub(crate) fn new() -> Result<Self> {
+        let recorder = recorder()?;
+        Ok(Self {
+            _upkeep: upkeep(Arc::clone(&recorder)),
+            recorder,
+            flows: Mutex::default(),
+        })
+    }
+
+    fn flows(&self) -> MutexGuard<'_, HashMap<String, Arc<Metrics>>> {
+        self.flows.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The observer of a flow.
+    pub(crate) fn of(&self, flow: &str) -> Arc<Metrics> {
+        let mut flows = self.flows();
+        let metrics = flows.entry(flow.to_owned()).or_insert_with(|| {
+            let labels = vec![Label::new("flow", flow.to_owned())];
+            Arc::new(Metrics::labelled(Arc::clone(&self.recorder), labels))
+        });
+        Arc::clone(metrics)
+    }
+
+    /// All numbers as they are now, in Prometheus's text format.
+    pub(crate) fn render(&self) -> String {
+        for metrics in self.flows().values() {
+            metrics.refresh();
+        }
+        self.recorder.handle().render()
+    }
+}
+
+/// Counts what histograms have gathered, from time to time.
+fn upkeep(recorder: Arc<PrometheusRecorder>) -> AbortOnDropHandle<()> {
+    AbortOnDropHandle::new(tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(UPKEEP_EVERY).await;
+            recorder.handle().run_upkeep();
+        }
+    }))
+}
+
 /// Metrics that are answered for as long as this is kept.
 pub(crate) struct Served {
     pub(crate) metrics: Arc<Metrics>,
@@ -379,18 +452,12 @@ pub(crate) async fn serve(address: &str) -> Result<Served> {
     let listener = TcpListener::bind(address).await.map_err(failed)?;
     let bound = listener.local_addr().map_err(failed)?;
     let metrics = Arc::new(Metrics::new()?);
-    let (served, kept) = (Arc::clone(&metrics), Arc::clone(&metrics));
-    let upkeep = async move {
-        loop {
-            tokio::time::sleep(UPKEEP_EVERY).await;
-            kept.recorder.handle().run_upkeep();
-        }
-    };
+    let (served, recorder) = (Arc::clone(&metrics), Arc::clone(&metrics.recorder));
     Ok(Served {
         metrics,
         address: format!("http://{bound}/metrics"),
         _listener: AbortOnDropHandle::new(tokio::spawn(listen(listener, served))),
-        _upkeep: AbortOnDropHandle::new(tokio::spawn(upkeep)),
+        _upkeep: upkeep(recorder),
     })
 }
 

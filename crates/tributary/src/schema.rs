@@ -161,27 +161,37 @@ fn as_statements(table: &ExternalTable) -> Value {
 }
 
 /// Whose schemas are meant.
-enum Schemas {
+pub(crate) enum Schemas {
     Lake(LakeSchemas),
     Warehouse(Box<dyn WarehouseSchemas>),
 }
 
 impl Schemas {
-    async fn all(&self) -> Result<Vec<DescribedTable>> {
+    /// Those of the lake at an address.
+    pub(crate) fn of_lake(at: &str) -> Result<Self> {
+        Ok(Self::Lake(LakeSchemas::new(Location::parse(at)?)))
+    }
+
+    /// Those of the warehouse at an address.
+    pub(crate) fn of_warehouse(at: &str) -> Result<Self> {
+        tributary_warehouse::schemas(at).map(Self::Warehouse)
+    }
+
+    pub(crate) async fn all(&self) -> Result<Vec<DescribedTable>> {
         match self {
             Self::Lake(schemas) => schemas.all().await,
             Self::Warehouse(schemas) => schemas.all().await,
         }
     }
 
-    async fn of(&self, table: &Namespace) -> Result<DescribedTable> {
+    pub(crate) async fn of(&self, table: &Namespace) -> Result<DescribedTable> {
         match self {
             Self::Lake(schemas) => schemas.of(table).await,
             Self::Warehouse(schemas) => schemas.of(table).await,
         }
     }
 
-    async fn approve(&self, table: &Namespace) -> Result<SchemaDecision> {
+    pub(crate) async fn approve(&self, table: &Namespace) -> Result<SchemaDecision> {
         match self {
             Self::Lake(schemas) => schemas.approve(table).await,
             Self::Warehouse(schemas) => schemas.approve(table).await,
@@ -191,14 +201,8 @@ impl Schemas {
 
 fn schemas(arguments: &SchemaArguments) -> Result<Schemas> {
     match &arguments.warehouse {
-        Some(warehouse) => {
-            let schemas = tributary_warehouse::schemas(&address(warehouse)?)?;
-            Ok(Schemas::Warehouse(schemas))
-        }
-        None => {
-            let lake = Location::parse(&arguments.place.lake)?;
-            Ok(Schemas::Lake(LakeSchemas::new(lake)))
-        }
+        Some(warehouse) => Schemas::of_warehouse(&address(warehouse)?),
+        None => Schemas::of_lake(&arguments.place.lake),
     }
 }
 

@@ -12,12 +12,9 @@ use crate::{DONE, address};
 
 pub(crate) async fn run(arguments: SqlArguments, stop: CancellationToken) -> Result<u8> {
     let query = async {
-        let attached = arguments.attached.iter().map(|text| attached(text));
+        let attached = arguments.attached.iter().map(|text| named(text));
         let attached = attached.collect::<Result<Vec<_>>>()?;
-        let mut lake = Lake::open(Location::parse(&arguments.place.lake)?).await?;
-        for (name, database) in attached {
-            lake.attach(&name, Arc::new(database))?;
-        }
+        let lake = open(&arguments.place.lake, &attached).await?;
         let mut out = std::io::BufWriter::new(std::io::stdout());
         lake.query(&arguments.query, arguments.output.into(), &mut out)
             .await
@@ -28,21 +25,31 @@ pub(crate) async fn run(arguments: SqlArguments, stop: CancellationToken) -> Res
     }
 }
 
-/// The database that `NAME=ADDRESS` attaches.
-fn attached(text: &str) -> Result<(String, AttachedServer)> {
+/// A lake with the databases of these names and addresses attached to it.
+pub(crate) async fn open(lake: &str, attached: &[(&str, &str)]) -> Result<Lake> {
+    let servers = attached.iter().map(|(name, at)| {
+        let server = AttachedServer::new(&address(at)?);
+        Ok((*name, server.map_err(|error| error.on("attached", name))?))
+    });
+    let servers = servers.collect::<Result<Vec<_>>>()?;
+    let mut lake = Lake::open(Location::parse(lake)?).await?;
+    for (name, server) in servers {
+        lake.attach(name, Arc::new(server))?;
+    }
+    Ok(lake)
+}
+
+/// The name and the address of `NAME=ADDRESS`.
+fn named(text: &str) -> Result<(&str, &str)> {
     let named = text.split_once('=').filter(|(name, _)| is_name(name));
-    let Some((name, at)) = named else {
+    named.ok_or_else(|| {
         // What was given is not repeated, for it may be an address with a password.
-        return Err(
             Error::new(ErrorKind::Usage, "--attach names no database")
                 .because("a name and an address are to be given, with a `=` between them")
                 .remedy(
                     "write it as --attach pg=postgres://user:password@host/database; a name has letters, digits, `_` and `-`",
-                ),
-        );
-    };
-    let server = AttachedServer::new(&address(at)?).map_err(|error| error.on("attached", name))?;
-    Ok((name.to_owned(), server))
+                )
+    })
 }
 
 fn is_name(text: &str) -> bool {

@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 use tributary_flow::{All, FollowOptions, LoadOptions, LoadSink, Loading, Sync, SyncReport};
 use tributary_lake::{FileSink, Format, Location, SinkOptions, SyncOptions, SyncSink};
 use tributary_model::{Error, ErrorKind, Result};
+use tributary_orchestrator::config::Period;
 
 use crate::cli::{Output, PartArguments, SyncArguments};
 use crate::{DONE, FAILED, SharedObserver, console, copy, metrics, warehouse};
@@ -29,14 +30,23 @@ pub(crate) async fn run(arguments: SyncArguments, stop: CancellationToken) -> Re
         }
         observer = Arc::new(All(vec![observer, served.metrics.clone()]));
     }
-    let report = if warehouse::is_address(&arguments.target) {
-        warehouse::sync(&arguments, observer, &stop).await?
-    } else {
-        warehouse::refuse_options(&arguments.warehouse)?;
-        let lake = &arguments.target;
-        into_lake(&arguments, lake, observer, &stop).await?
-    };
+    let report = work(&arguments, observer, &warehouse::tell_failures, &stop).await?;
     Ok(conclude(&report, arguments.output, begun, &stop))
+}
+
+/// Follows the collections into a lake or a warehouse. What became of those that did not reach the lake
+/// before a warehouse is for `staged`.
+pub(crate) async fn work(
+    arguments: &SyncArguments,
+    observer: SharedObserver,
+    staged: &warehouse::ToldStaged,
+    stop: &CancellationToken,
+) -> Result<SyncReport> {
+    if warehouse::is_address(&arguments.target) {
+        return warehouse::sync(arguments, observer, staged, stop).await;
+    }
+    warehouse::refuse_options(&arguments.warehouse)?;
+    into_lake(arguments, &arguments.target, observer, stop).await
 }
 
 /// Follows the collections of a MongoDB into a lake.
@@ -174,22 +184,14 @@ fn default_index() -> Result<PathBuf> {
         })
 }
 
-/// A duration such as `500ms`, `1s`, `2m` or `7d`.
+/// A duration such as `500ms`, `1s`, `2m` or `7d`; a bare number is one of seconds.
 pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
-    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.');
-    let (number, unit) = text.split_at(digits.unwrap_or(text.len()));
-    let number: f64 = number
-        .parse()
-        .map_err(|_| "write it as 500ms, 1s or 2m".to_owned())?;
-    let seconds = match unit {
-        "ms" => number / 1000.0,
-        "s" | "" => number,
-        "m" => number * 60.0,
-        "h" => number * 3600.0,
-        "d" => number * 24.0 * 3600.0,
-        _ => return Err(format!("unknown unit `{unit}`: use ms, s, m, h or d")),
+    let is_bare = text.ends_with(|c: char| c.is_ascii_digit() || c == '.');
+    let period = match is_bare {
+        true => Period::parse(&format!("{text}s")),
+        false => Period::parse(text),
     };
-    Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
+    period.map(|period| period.0)
 }
 
 /// A duration that files can be kept for.

@@ -17,27 +17,12 @@ use crate::{DONE, FAILED, SharedObserver, copy};
 
 pub(crate) async fn run(arguments: VerifyArguments, stop: CancellationToken) -> Result<u8> {
     let begun = Instant::now();
-    let lake = Location::parse(&arguments.target)?;
-    let source = Arc::new(copy::source(&arguments.source, &PartArguments::default()).await?);
     let bars = Arc::new(TextProgress::new());
     let observer: SharedObserver = match arguments.output {
         Output::Text => bars.clone(),
         Output::Json => Arc::new(JsonProgress::default()),
     };
-    let work = Verify {
-        snapshots: source.clone(),
-        changes: source.clone(),
-        lookups: source,
-        tables: Arc::new(LakeTables::new(lake)),
-        observer,
-        options: VerifyOptions {
-            parallel: copy::parallel(arguments.parallel),
-            wait: arguments.wait,
-            shown: arguments.max_differences,
-            ..VerifyOptions::default()
-        },
-    };
-    let report = verify(&work, stop.clone()).await?;
+    let report = work(&arguments, observer, &stop).await?;
 
     let seconds = begun.elapsed().as_secs_f64();
     bars.clear();
@@ -56,6 +41,30 @@ pub(crate) async fn run(arguments: VerifyArguments, stop: CancellationToken) -> 
         }
     }
     Ok(if agrees { DONE } else { FAILED })
+}
+
+/// Compares the collections of a MongoDB with their tables in a lake.
+pub(crate) async fn work(
+    arguments: &VerifyArguments,
+    observer: SharedObserver,
+    stop: &CancellationToken,
+) -> Result<VerifyReport> {
+    let lake = Location::parse(&arguments.target)?;
+    let source = Arc::new(copy::source(&arguments.source, &PartArguments::default()).await?);
+    let work = Verify {
+        snapshots: source.clone(),
+        changes: source.clone(),
+        lookups: source,
+        tables: Arc::new(LakeTables::new(lake)),
+        observer,
+        options: VerifyOptions {
+            parallel: copy::parallel(arguments.parallel),
+            wait: arguments.wait,
+            shown: arguments.max_differences,
+            ..VerifyOptions::default()
+        },
+    };
+    verify(&work, stop.clone()).await
 }
 
 /// The last event: what was found in each collection.
@@ -145,7 +154,7 @@ fn verdict(verified: &Verified) -> &'static str {
 }
 
 /// What differs in a collection, line by line.
-fn explain(namespace: &str, verified: &Verified) -> Vec<String> {
+pub(crate) fn explain(namespace: &str, verified: &Verified) -> Vec<String> {
     let mut lines = Vec::new();
     let at = stands_at(verified);
     let sorts = [

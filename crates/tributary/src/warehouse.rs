@@ -71,10 +71,14 @@ pub(crate) async fn copy(
     transfer.run(options, observer, stop).await
 }
 
+/// Hears what became of the collections on their way into the lake before a warehouse.
+pub(crate) type ToldStaged = dyn Fn(&SyncReport) + Send + Sync;
+
 /// Takes over what a lake holds, and then each of its versions.
 pub(crate) async fn sync(
     arguments: &SyncArguments,
     observer: SharedObserver,
+    told_staged: &ToldStaged,
     stop: &CancellationToken,
 ) -> Result<SyncReport> {
     let sink = SinkArguments::new(
@@ -112,7 +116,7 @@ pub(crate) async fn sync(
     let quiet = Arc::new(Problems(Arc::clone(&observer)));
     let staged = sync::into_lake(arguments, &transfer.lake, quiet, stop);
     if arguments.once {
-        tell_failures(&staged.await?);
+        told_staged(&staged.await?);
         return transfer.run(options, observer, stop).await;
     }
     // The one that fails as a whole ends the other.
@@ -130,7 +134,7 @@ pub(crate) async fn sync(
         ended
     };
     let (staged, taken) = tokio::join!(staged, taken);
-    tell_failures(&staged?);
+    told_staged(&staged?);
     taken
 }
 
@@ -172,7 +176,7 @@ pub(crate) fn refuse_options(arguments: &WarehouseArguments) -> Result<()> {
 }
 
 /// The warehouse, and how its tables are made.
-struct SinkArguments {
+pub(crate) struct SinkArguments {
     address: String,
     replace: bool,
     layouts: TableLayouts,
@@ -181,7 +185,7 @@ struct SinkArguments {
 }
 
 impl SinkArguments {
-    fn new(
+    pub(crate) fn new(
         target: &str,
         arguments: &WarehouseArguments,
         replace: bool,
@@ -234,7 +238,7 @@ impl SinkArguments {
         })
     }
 
-    fn sink(&self, source: String) -> Result<Arc<dyn TableSink>> {
+    pub(crate) fn sink(&self, source: String) -> Result<Arc<dyn TableSink>> {
         let options = WarehouseOptions {
             source,
             replace: self.replace,
@@ -249,7 +253,7 @@ impl SinkArguments {
 }
 
 /// Tells which collections did not reach the lake.
-fn tell_failures(staged: &SyncReport) {
+pub(crate) fn tell_failures(staged: &SyncReport) {
     for collection in &staged.collections {
         if let Some(error) = &collection.failure {
             console::report(error);

@@ -3,7 +3,7 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio_postgres::{Client, Config, Transaction};
+use tokio_postgres::{CancelToken, Client, Config, Transaction};
 use tokio_postgres_rustls::MakeRustlsConnect;
 use tokio_util::task::AbortOnDropHandle;
 use tributary_model::{Error, ErrorKind, Result};
@@ -173,6 +173,12 @@ impl Pool {
         }));
         client.batch_execute(session).await.map_err(failed)?;
         Ok((client, running))
+    }
+
+    /// Asks the server to cancel what it does on a connection.
+    pub(crate) async fn cancel(&self, token: CancelToken) -> Result<()> {
+        let cancelled = token.cancel_query(self.tls.clone()).await;
+        cancelled.map_err(|error| self.failed("cannot cancel a statement", error))
     }
 
     /// Gives a connection back.

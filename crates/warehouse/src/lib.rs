@@ -17,6 +17,7 @@ mod postgres;
 mod redshift;
 mod rescue;
 mod schemas;
+mod script;
 mod sink;
 mod table;
 mod tls;
@@ -25,6 +26,7 @@ pub use attach::AttachedServer;
 pub use client::Server;
 pub use layout::{Distribution, TableLayout, TableLayouts};
 pub use schemas::{WarehouseSchemas, schemas};
+pub use script::run_script;
 pub use sink::{
     RedshiftOptions, WarehouseOptions, postgres as postgres_sink, redshift as redshift_sink,
 };

@@ -5,7 +5,7 @@ use deltalake::table::state::DeltaTableState;
 use serde_json::{Value, json};
 use tributary_model::{Error, ErrorKind, Result, TableSchema};
 
-use crate::delta::schema;
+use crate::delta::schema::{self, DeltaSchema};
 use crate::location::Location;
 
 /// The property that holds the schema with all that is known of the values, as JSON.
@@ -119,7 +119,23 @@ impl Definition {
 
     /// Makes `known` the table's schema: its settled form for readers, all of it for writers.
     pub(crate) fn set_schema(&mut self, known: &TableSchema) {
-        let described = schema::describe(&known.settled());
+        self.describe(schema::describe(&known.settled()));
+        // A schema always is JSON.
+        let known_text = serde_json::to_string(known).unwrap_or_default();
+        self.set_property(SCHEMA, &known_text);
+        if self.has_change_data_feed()
+            && let Some(field) = reserved_field(known)
+        {
+            tracing::warn!(
+                field,
+                "a table cannot have a change data feed and a column of this name: the feed ends"
+            );
+            self.set_property(CHANGE_DATA_FEED, "false");
+        }
+    }
+
+    /// Makes `described` the table's schema for readers.
+    pub(crate) fn describe(&mut self, described: DeltaSchema) {
         let text = described.schema.to_string();
         if self.metadata["schemaString"].as_str() != Some(&text) {
             self.metadata["schemaString"] = text.into();
@@ -142,18 +158,6 @@ impl Definition {
         }
         if has_manifest {
             self.enable_symlink_manifest();
-        }
-        // A schema always is JSON.
-        let known_text = serde_json::to_string(known).unwrap_or_default();
-        self.set_property(SCHEMA, &known_text);
-        if self.has_change_data_feed()
-            && let Some(field) = reserved_field(known)
-        {
-            tracing::warn!(
-                field,
-                "a table cannot have a change data feed and a column of this name: the feed ends"
-            );
-            self.set_property(CHANGE_DATA_FEED, "false");
         }
     }
 

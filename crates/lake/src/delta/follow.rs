@@ -3,8 +3,8 @@
 
 use std::collections::HashMap;
 
-use deltalake::DeltaTableError;
 use deltalake::kernel::{Action, Add, AddCDCFile, Remove, Transaction};
+use deltalake::{DeltaTable, DeltaTableError};
 use roaring::RoaringTreemap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -77,6 +77,19 @@ impl Mark {
     fn is_of(&self, other: &Self) -> bool {
         self.writer == other.writer
     }
+}
+
+/// Whether a table follows a collection.
+pub(crate) async fn is_followed(table: &DeltaTable, place: &Location) -> Result<bool> {
+    let failed = |error: DeltaTableError| {
+        table_failed("cannot read the table's log", &place.to_string(), error)
+    };
+    let snapshot = table.snapshot().map_err(failed)?;
+    let log = table.log_store();
+    let position = snapshot
+        .transaction_version(log.as_ref(), APPLICATION)
+        .await;
+    Ok(position.map_err(failed)?.is_some())
 }
 
 /// A data file of the current version.

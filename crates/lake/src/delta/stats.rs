@@ -90,7 +90,8 @@ fn bounds(
         .filter(|s| s.min_bytes_opt().is_some() && s.max_bytes_opt().is_some())
         .collect();
     match groups.first()? {
-        Statistics::Int32(_) => {
+        // Decimals of few digits, days and the like are written so as well.
+        Statistics::Int32(_) if column.logical_type_ref().is_none() => {
             let (min, max) = extremes(&groups, |s| {
                 if let Statistics::Int32(s) = s {
                     s.min_opt().zip(s.max_opt())
@@ -172,9 +173,13 @@ fn extremes<'a, T: PartialOrd + Copy + 'a>(
     found
 }
 
-/// Dates are whole milliseconds, so the text is exact. Years that readers cannot parse have none.
+/// The text is exact for whole milliseconds, which all dates of documents are; others have none, and nor
+/// have years that readers cannot parse.
 fn timestamp(micros: i64) -> Option<Value> {
     let time = DateTime::from_timestamp_micros(micros)?;
+    if micros % 1000 != 0 {
+        return None;
+    }
     (1..=9999)
         .contains(&time.year())
         .then(|| time.to_rfc3339_opts(SecondsFormat::Millis, true).into())

@@ -160,13 +160,7 @@ pub(crate) async fn commit(
         definition = Definition::of(snapshot).map_err(|error| failed(error.into()))?;
         version = snapshot.version() + 1;
         definition.unpartition();
-        removes = snapshot
-            .snapshot()
-            .file_views(&table.log_store(), None)
-            .map_ok(|file| Action::Remove(file.remove_action(true)))
-            .try_collect()
-            .await
-            .map_err(failed)?;
+        removes = all_removed(table, place).await?;
     }
     definition.set_schema(schema);
     let now = chrono::Utc::now().timestamp_millis();
@@ -223,6 +217,59 @@ pub(crate) async fn commit(
     )
     .on("table", place)
     .remedy("start again with --overwrite to replace what it wrote, or load into another place"))
+}
+
+/// The removal of every file of a table.
+async fn all_removed(table: &DeltaTable, place: &Location) -> Result<Vec<Action>> {
+    let failed = |error: DeltaTableError| {
+        table_failed("cannot read the table's log", &place.to_string(), error)
+    };
+    let snapshot = table.snapshot().map_err(failed)?;
+    let removes = snapshot
+        .snapshot()
+        .file_views(&table.log_store(), None)
+        .map_ok(|file| Action::Remove(file.remove_action(true)));
+    removes.try_collect().await.map_err(failed)
+}
+
+/// Commits the result of a query as one version: the files become the table's content and `definition`
+/// what it is, in place of `existing`. Answers the version.
+pub(crate) async fn replace_by_result(
+    place: &Location,
+    existing: Option<&DeltaTable>,
+    mut definition: Definition,
+    files: &[DataFile],
+) -> Result<u64> {
+    let failed = |error: DeltaTableError| {
+        table_failed("cannot read the table's log", &place.to_string(), error)
+    };
+    let (mut removes, mut version) = (Vec::new(), 0);
+    if let Some(table) = existing {
+        version = table.snapshot().map_err(failed)?.version() + 1;
+        removes = all_removed(table, place).await?;
+        definition.unpartition();
+    }
+    let mut actions = definition.actions().map_err(|error| failed(error.into()))?;
+    actions.extend(removes);
+    actions.extend(files.iter().map(|file| Action::Add(add_action(file))));
+    let info = CommitInfo {
+        operation: "WRITE",
+        parameters: json!({ "mode": "Overwrite", "partitionBy": "[]" }),
+        is_blind_append: false,
+        own: None,
+    };
+    if log::put(place, version, &info, &actions).await?.is_none() {
+        return Err(Error::new(
+            ErrorKind::Conflict,
+            "another writer changed the table while the query ran",
+        )
+        .on("table", place)
+        .remedy("run the query again"));
+    }
+    if definition.has_symlink_manifest() {
+        manifest::write(place, files.iter().map(|file| file.name.as_str())).await?;
+    }
+    Ok(version)
 }
 
 /// Creates an empty table that follows a collection from `position` on.

@@ -17,7 +17,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 mod upkeep;
-mod vacuum;
+pub(crate) mod vacuum;
 pub(crate) mod widen;
 
 use std::collections::HashSet;
@@ -40,10 +40,11 @@ use places::Places;
 pub(crate) use places::keys_of_batch;
 use table::FollowedTable;
 pub use upkeep::UpkeepOptions;
+pub(crate) use upkeep::checkpoint;
 use upkeep::{Joining, Upkeep};
 
 /// What the name of the table of every version ends in.
-const HISTORY_SUFFIX: &str = "__history";
+pub const HISTORY_SUFFIX: &str = "__history";
 
 /// How tables follow their collections.
 #[derive(Debug, Clone)]

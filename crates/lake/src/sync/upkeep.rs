@@ -288,7 +288,10 @@ impl Upkeep {
             }
             let keep = clean_up.then_some(self.options.retention);
             let place = live.place.clone();
-            self.chore = Some(tokio::spawn(async move { checkpoint(&place, keep).await }));
+            self.chore = Some(tokio::spawn(async move {
+                let version = write_checkpoint(&place, keep).await?;
+                Ok(Done::Checkpoint { version })
+            }));
         } else if self.is_vacuum_due() && self.compaction.is_none() {
             let mut names = names_of(live);
             let has_manifest = live.definition.has_symlink_manifest();
@@ -367,9 +370,15 @@ async fn last_checkpoint(place: &Location) -> Result<Option<u64>> {
     Ok(hint["version"].as_u64())
 }
 
+/// Writes a checkpoint of the table's current version, and removes what of the log has expired and is
+/// older than `keep`.
+pub(crate) async fn checkpoint(place: &Location, keep: Duration) -> Result<()> {
+    write_checkpoint(place, Some(keep)).await.map(drop)
+}
+
 /// Writes a checkpoint of the table's current version. With `keep`, removes what of the log has
 /// expired and is older than that.
-async fn checkpoint(place: &Location, keep: Option<Duration>) -> Result<Done> {
+async fn write_checkpoint(place: &Location, keep: Option<Duration>) -> Result<u64> {
     let failed = |error: DeltaTableError| {
         table_failed(
             "cannot write a checkpoint of the log",
@@ -401,5 +410,5 @@ async fn checkpoint(place: &Location, keep: Option<Duration>) -> Result<Done> {
         Failpoint::LogCleaned.hit();
         tracing::debug!(table = %place, removed, "expired parts of the log were removed");
     }
-    Ok(Done::Checkpoint { version })
+    Ok(version)
 }

@@ -47,7 +47,7 @@ struct Unused {
 /// Answers when it is due again.
 ///
 /// Nothing that is written and is still to be committed may be older than the retention.
-pub(super) async fn run(
+pub(crate) async fn run(
     table: &Location,
     used: &HashSet<String>,
     retention: Duration,

@@ -9,16 +9,20 @@
 
 mod bad_input;
 mod check;
+mod check_bucket;
 mod commands;
 mod converge;
 mod copy;
 mod external;
 mod failpoints;
 mod formats;
+mod health;
 mod metrics;
+mod pipeline;
 mod readers;
 mod redshift;
 mod resume;
+mod run;
 mod schema;
 mod sql;
 mod sql_attached;
@@ -28,6 +32,7 @@ mod sync;
 mod sync_faults;
 mod sync_lifecycle;
 mod sync_lost;
+mod telemetry;
 mod verify;
 mod warehouse;
 mod warehouse_schema;

@@ -18,7 +18,7 @@ use crate::sync::{catch_up, collection, stop, sync, work};
 use crate::sync_faults::Running;
 
 /// A role that may read what is staged, and the bucket where that is.
-const ROLE: &str = "arn:aws:iam::123456789012:role/loader";
+pub(crate) const ROLE: &str = "arn:aws:iam::123456789012:role/loader";
 const BUCKET: &str = "staging";
 
 /// A database of one test, beside the fixture's: of PostgreSQL, or of what stands in for Redshift in

@@ -1,0 +1,49 @@
+//! What all requests share.
+
+use std::sync::Arc;
+
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tributary_orchestrator::config;
+use tributary_orchestrator::control::Control;
+
+use crate::access::Tokens;
+use crate::limits::Limits;
+use crate::openapi::openapi;
+
+/// What all requests share.
+pub(crate) struct App {
+    pub(crate) control: Arc<dyn Control>,
+    pub(crate) tokens: Tokens,
+    pub(crate) limits: Limits,
+    /// One for each request that may be in flight.
+    pub(crate) in_flight: Semaphore,
+    /// One for each subscriber there may be.
+    pub(crate) subscribers: Arc<Semaphore>,
+    /// What ends the answers that have no end of their own.
+    pub(crate) stop: CancellationToken,
+    pub(crate) is_tls: bool,
+    pub(crate) openapi: String,
+}
+
+pub(crate) type Shared = Arc<App>;
+
+impl App {
+    pub(crate) fn new(
+        server: &config::Server,
+        control: Arc<dyn Control>,
+        stop: CancellationToken,
+        limits: Limits,
+    ) -> Shared {
+        Arc::new(Self {
+            control,
+            tokens: Tokens::new(&server.tokens),
+            in_flight: Semaphore::new(limits.in_flight),
+            subscribers: Arc::new(Semaphore::new(limits.subscribers)),
+            limits,
+            stop,
+            is_tls: server.tls.is_some(),
+            openapi: openapi(),
+        })
+    }
+}

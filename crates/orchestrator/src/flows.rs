@@ -1,0 +1,310 @@
+//! Flows are kept going: each by a task of its own, and started again when it fails.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use chrono::Utc;
+use rand::Rng;
+use tokio::sync::{Notify, broadcast};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tributary_model::{Error, ErrorKind, Result};
+
+use crate::config::Flow;
+use crate::engine::Engine;
+use crate::status::{FlowStatus, Notice, Reloaded};
+use crate::watch::FlowWatch;
+
+/// How long to wait before a flow is started again; twice as long each time.
+const FIRST_WAIT: Duration = Duration::from_secs(1);
+/// How long at most: somebody who has mended something does not want to wait.
+const LONGEST_WAIT: Duration = Duration::from_secs(300);
+/// Who has gone on for so long has recovered.
+const RECOVERED_AFTER: Duration = Duration::from_secs(60);
+/// How often it is looked for tables that have failed.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// All flows.
+pub(crate) struct Flows {
+    engine: Arc<dyn Engine>,
+    notices: broadcast::Sender<Notice>,
+    kept: Mutex<BTreeMap<String, Kept>>,
+    /// One thing is done to the flows at a time.
+    turn: tokio::sync::Mutex<()>,
+}
+
+/// A flow, and what keeps it going.
+struct Kept {
+    flow: Flow,
+    watch: Arc<FlowWatch>,
+    task: Option<Task>,
+}
+
+struct Task {
+    stop: CancellationToken,
+    /// Ends a wait.
+    wake: Arc<Notify>,
+    handle: JoinHandle<()>,
+}
+
+impl Flows {
+    pub(crate) fn new(engine: Arc<dyn Engine>, notices: broadcast::Sender<Notice>) -> Self {
+        Self {
+            engine,
+            notices,
+            kept: Mutex::default(),
+            turn: tokio::sync::Mutex::default(),
+        }
+    }
+
+    fn kept(&self) -> MutexGuard<'_, BTreeMap<String, Kept>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn watches(&self) -> Vec<(String, Arc<FlowWatch>)> {
+        let kept = self.kept();
+        kept.iter()
+            .map(|(name, kept)| (name.clone(), Arc::clone(&kept.watch)))
+            .collect()
+    }
+
+    pub(crate) fn statuses(&self) -> Vec<FlowStatus> {
+        let watches = self.watches();
+        watches.iter().map(|(_, watch)| watch.status()).collect()
+    }
+
+    pub(crate) fn status(&self, name: &str) -> Result<FlowStatus> {
+        let kept = self.kept();
+        let kept = kept.get(name).ok_or_else(|| no_flow(name))?;
+        Ok(kept.watch.status())
+    }
+
+    pub(crate) fn flow(&self, name: &str) -> Result<Flow> {
+        let kept = self.kept();
+        let kept = kept.get(name).ok_or_else(|| no_flow(name))?;
+        Ok(kept.flow.clone())
+    }
+
+    /// Knows these flows from now on, and starts none.
+    pub(crate) fn know(&self, flows: &BTreeMap<String, Flow>) {
+        let mut kept = self.kept();
+        for (name, flow) in flows {
+            kept.insert(name.clone(), self.known(flow));
+        }
+    }
+
+    fn known(&self, flow: &Flow) -> Kept {
+        Kept {
+            flow: flow.clone(),
+            watch: Arc::new(FlowWatch::new(flow, self.notices.clone())),
+            task: None,
+        }
+    }
+
+    /// Brings what runs to these flows: what has not changed goes on.
+    pub(crate) async fn become_these(
+        &self,
+        flows: &BTreeMap<String, Flow>,
+        is_stopped: impl Fn(&str) -> bool,
+    ) -> Reloaded {
+        let _turn = self.turn.lock().await;
+        let mut reloaded = Reloaded::default();
+        let mut ending = Vec::new();
+        {
+            let mut kept = self.kept();
+            let gone: Vec<String> = kept
+                .iter()
+                .filter(|(name, kept)| flows.get(*name) != Some(&kept.flow))
+                .map(|(name, _)| name.clone())
+                .collect();
+            for name in gone {
+                if let Some(was) = kept.remove(&name) {
+                    ending.push((name, was));
+                }
+            }
+        }
+        for (name, was) in ending {
+            end(was.task).await;
+            match flows.contains_key(&name) {
+                true => reloaded.restarted.push(name),
+                false => reloaded.stopped.push(name),
+            }
+        }
+        let mut kept = self.kept();
+        for (name, flow) in flows {
+            let is_new = !kept.contains_key(name);
+            let kept = kept.entry(name.clone()).or_insert_with(|| self.known(flow));
+            if kept.task.is_none() && !flow.paused && !is_stopped(name) {
+                kept.task = Some(self.begin(flow, &kept.watch));
+            }
+            match is_new {
+                false => reloaded.kept.push(name.clone()),
+                true if reloaded.restarted.contains(name) => {}
+                true => reloaded.started.push(name.clone()),
+            }
+        }
+        reloaded
+    }
+
+    fn begin(&self, flow: &Flow, watch: &Arc<FlowWatch>) -> Task {
+        let stop = CancellationToken::new();
+        let wake = Arc::new(Notify::new());
+        watch.starting();
+        let keeper = Keeper {
+            engine: Arc::clone(&self.engine),
+            flow: flow.clone(),
+            watch: Arc::clone(watch),
+            stop: stop.clone(),
+            wake: Arc::clone(&wake),
+        };
+        let handle = tokio::spawn(keeper.keep());
+        Task { stop, wake, handle }
+    }
+
+    /// Starts a flow; one that waits is tried at once.
+    pub(crate) async fn start(&self, name: &str) -> Result<FlowStatus> {
+        let _turn = self.turn.lock().await;
+        let mut kept = self.kept();
+        let kept = kept.get_mut(name).ok_or_else(|| no_flow(name))?;
+        match &kept.task {
+            Some(task) => task.wake.notify_one(),
+            None => kept.task = Some(self.begin(&kept.flow, &kept.watch)),
+        }
+        Ok(kept.watch.status())
+    }
+
+    /// Stops a flow, when it has committed what it has read.
+    pub(crate) async fn stop(&self, name: &str) -> Result<FlowStatus> {
+        let _turn = self.turn.lock().await;
+        let task = {
+            let mut kept = self.kept();
+            let kept = kept.get_mut(name).ok_or_else(|| no_flow(name))?;
+            kept.task.take()
+        };
+        end(task).await;
+        self.status(name)
+    }
+
+    /// Stops all flows, when they have committed what they have read.
+    pub(crate) async fn stop_all(&self) {
+        let _turn = self.turn.lock().await;
+        let tasks: Vec<Task> = {
+            let mut kept = self.kept();
+            kept.values_mut()
+                .filter_map(|kept| kept.task.take())
+                .collect()
+        };
+        for task in &tasks {
+            task.stop.cancel();
+        }
+        for task in tasks {
+            end(Some(task)).await;
+        }
+    }
+}
+
+async fn end(task: Option<Task>) {
+    let Some(task) = task else { return };
+    task.stop.cancel();
+    if let Err(panic) = task.handle.await {
+        tracing::error!(error = %panic, "what kept a flow going ended early");
+    }
+}
+
+fn no_flow(name: &str) -> Error {
+    Error::new(ErrorKind::NotFound, "there is no such flow")
+        .on("flow", name)
+        .remedy("it is to stand under `flows` in the configuration")
+}
+
+/// Keeps one flow going.
+struct Keeper {
+    engine: Arc<dyn Engine>,
+    flow: Flow,
+    watch: Arc<FlowWatch>,
+    stop: CancellationToken,
+    wake: Arc<Notify>,
+}
+
+/// Why a flow does not go on.
+enum Ended {
+    /// It was to end.
+    Stopped,
+    /// There was nothing to do, or tables that failed are to be tried again.
+    Again,
+    /// It failed.
+    Failed(Error),
+}
+
+impl Keeper {
+    async fn keep(self) {
+        let mut failures = 0;
+        loop {
+            let begun = Instant::now();
+            let ended = self.follow(wait_after(failures)).await;
+            if begun.elapsed() >= RECOVERED_AFTER + wait_after(failures) {
+                failures = 0;
+            }
+            let error = match ended {
+                Ended::Stopped => break,
+                Ended::Again => None,
+                Ended::Failed(error) => Some(error),
+            };
+            let wait = wait_after(failures).mul_f64(rand::rng().random_range(0.75..=1.0));
+            failures += 1;
+            let at = Utc::now() + wait;
+            self.watch.retries(error.as_ref(), at);
+            if let Some(error) = &error {
+                tracing::warn!(flow = self.flow.name, %error, ?wait, "a flow failed");
+            }
+            tokio::select! {
+                () = self.stop.cancelled() => break,
+                () = self.wake.notified() => failures = 0,
+                () = tokio::time::sleep(wait) => {}
+            }
+            self.watch.starting();
+        }
+        self.watch.stopped();
+    }
+
+    /// Follows until it ends, or a table has failed for `patience`.
+    async fn follow(&self, patience: Duration) -> Ended {
+        let stop = self.stop.child_token();
+        let (engine, flow) = (Arc::clone(&self.engine), self.flow.clone());
+        let (watch, ends) = (Arc::clone(&self.watch), stop.clone());
+        // A panic ends the flow alone.
+        let mut work = tokio::spawn(async move { engine.follow(&flow, watch, ends).await });
+        let mut tries_again = false;
+        let result = loop {
+            tokio::select! {
+                result = &mut work => break result,
+                () = self.wake.notified() => {
+                    tries_again = self.watch.failed_since().is_some();
+                }
+                () = tokio::time::sleep(LOOK_EVERY) => {
+                    let failed = self.watch.failed_since();
+                    tries_again |= failed.is_some_and(|since| since.elapsed() >= patience);
+                }
+            }
+            if tries_again {
+                stop.cancel();
+            }
+        };
+        match result {
+            _ if self.stop.is_cancelled() => Ended::Stopped,
+            Ok(Ok(())) => Ended::Again,
+            Ok(Err(error)) => Ended::Failed(error),
+            Err(panic) => Ended::Failed(
+                Error::new(ErrorKind::Internal, "the flow ended early").because(panic),
+            ),
+        }
+    }
+}
+
+/// How long to wait when something has failed so often.
+fn wait_after(failures: u32) -> Duration {
+    FIRST_WAIT
+        .saturating_mul(2_u32.saturating_pow(failures.min(16)))
+        .min(LONGEST_WAIT)
+}

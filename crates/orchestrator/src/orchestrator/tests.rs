@@ -1,0 +1,841 @@
+//! An orchestrator with an engine that does as its work says: what runs, what is remembered, and what is
+//! gone on with.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Instant;
+
+use tempfile::TempDir;
+use tributary_flow::Observer;
+use tributary_model::{ClusterTime, Position};
+
+use super::*;
+use crate::config::{Flow, Work};
+use crate::engine::{Moved, Tell};
+use crate::status::{FlowState, RunState};
+
+/// Does what a query, or the first collection of a flow, says.
+#[derive(Default)]
+struct Scripted {
+    calls: Mutex<HashMap<String, u32>>,
+    at_once: AtomicU32,
+    most_at_once: AtomicU32,
+}
+
+impl Scripted {
+    /// How often something was begun.
+    fn calls(&self, what: &str) -> u32 {
+        self.calls.lock().unwrap().get(what).copied().unwrap_or(0)
+    }
+
+    fn count(&self, what: &str) -> u32 {
+        let mut calls = self.calls.lock().unwrap();
+        let count = calls.entry(what.to_owned()).or_default();
+        *count += 1;
+        *count
+    }
+
+    async fn does(&self, script: &str, stop: &CancellationToken) -> Result<Moved> {
+        let count = self.count(script);
+        let mut words = script.split(' ');
+        let failed = || Error::new(ErrorKind::Unreachable, "as it was to be").remedy("wait");
+        match (words.next(), words.next()) {
+            (Some("moves"), Some(documents)) => Ok(Moved {
+                documents: documents.parse().unwrap(),
+                bytes: 10,
+            }),
+            (Some("fails"), None) => Err(failed()),
+            (Some("fails"), Some(times)) if count <= times.parse().unwrap() => Err(failed()),
+            (Some("waits"), _) => Err(Error::new(ErrorKind::SchemaChanged, "as it was to be")),
+            (Some("hangs"), _) => {
+                stop.cancelled().await;
+                Err(Error::new(ErrorKind::Interrupted, "stopped"))
+            }
+            (Some("hangs-once"), _) if count == 1 => std::future::pending().await,
+            (Some("panics"), _) => panic!("as it was to be"),
+            _ => Ok(Moved::default()),
+        }
+    }
+}
+
+#[async_trait]
+impl Engine for Scripted {
+    async fn follow(
+        &self,
+        flow: &Flow,
+        observer: Arc<dyn Observer>,
+        stop: CancellationToken,
+    ) -> Result<()> {
+        let count = self.count(&flow.name);
+        let table = Namespace::new("db", "c");
+        let script = flow.route.collections[0].as_str();
+        let failed = |kind| Error::new(kind, "as it was to be");
+        match script {
+            "fails" => return Err(failed(ErrorKind::Unreachable)),
+            "fails-once" if count == 1 => return Err(failed(ErrorKind::Forbidden)),
+            "table-fails-once" if count == 1 => {
+                observer.following(&table, &Position::at(ClusterTime::new(1, 1)));
+                observer.failed(&table, &failed(ErrorKind::InvalidData));
+            }
+            "waits" => observer.failed(&table, &failed(ErrorKind::SchemaChanged)),
+            "panics-once" if count == 1 => panic!("as it was to be"),
+            _ => observer.following(&table, &Position::at(ClusterTime::new(1, 1))),
+        }
+        stop.cancelled().await;
+        Ok(())
+    }
+
+    async fn work(
+        &self,
+        work: &Work,
+        tell: Arc<dyn Tell>,
+        stop: CancellationToken,
+    ) -> Result<Moved> {
+        let Work::Query(query) = work else {
+            panic!("{work:?}")
+        };
+        let at_once = self.at_once.fetch_add(1, Ordering::SeqCst) + 1;
+        self.most_at_once.fetch_max(at_once, Ordering::SeqCst);
+        tell.tell(&format!("doing: {}", query.query));
+        let done = self.does(&query.query, &stop).await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        self.at_once.fetch_sub(1, Ordering::SeqCst);
+        done
+    }
+
+    async fn tables(&self, _: &Flow) -> Result<Vec<DescribedTable>> {
+        Ok(Vec::new())
+    }
+
+    async fn approve(&self, _: &Flow, _: &Namespace) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// A directory with a file, and what runs it.
+struct World {
+    directory: TempDir,
+    engine: Arc<Scripted>,
+}
+
+const PLACES: &str =
+    "sources: { s: { uri: 'mongodb://localhost/db' } }\nlakes: { l: { path: lake } }\n";
+
+/// What runs a file at the moment.
+struct Running {
+    orchestrator: Arc<Orchestrator>,
+    stop: CancellationToken,
+    task: tokio::task::JoinHandle<Result<()>>,
+}
+
+impl World {
+    fn new(rest: &str) -> Self {
+        let world = Self {
+            directory: TempDir::new().unwrap(),
+            engine: Arc::default(),
+        };
+        world.write(rest);
+        world
+    }
+
+    fn file(&self) -> PathBuf {
+        self.directory.path().join("tributary.yaml")
+    }
+
+    fn write(&self, rest: &str) {
+        std::fs::write(self.file(), format!("{PLACES}{rest}")).unwrap();
+    }
+
+    fn orchestrator(&self) -> Result<Arc<Orchestrator>> {
+        let plan = Plan::read(&self.file())?;
+        let store = Store::open(&plan.state)?;
+        Ok(Arc::new(Orchestrator::new(Setup {
+            plan,
+            file: self.file(),
+            store,
+            engine: self.engine.clone(),
+            numbers: Arc::new(String::new),
+        })?))
+    }
+
+    fn start(&self) -> Running {
+        let orchestrator = self.orchestrator().unwrap();
+        let stop = CancellationToken::new();
+        let task = tokio::spawn(Arc::clone(&orchestrator).serve(stop.clone()));
+        Running {
+            orchestrator,
+            stop,
+            task,
+        }
+    }
+}
+
+impl Running {
+    async fn stop(self) {
+        self.stop.cancel();
+        drop(self.orchestrator);
+        self.task.await.unwrap().unwrap();
+    }
+
+    async fn ended(&self, id: &str) -> RunDetail {
+        self.until(async || {
+            let detail = self.orchestrator.run(id).await.unwrap();
+            detail.run.state.is_end().then_some(detail)
+        })
+        .await
+    }
+
+    /// Asks until there is an answer.
+    async fn until<T>(&self, ask: impl AsyncFn() -> Option<T>) -> T {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        loop {
+            if let Some(answer) = ask().await {
+                return answer;
+            }
+            assert!(Instant::now() < deadline, "it never came to be");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    async fn runs_of(&self, job: &str) -> Vec<Run> {
+        let filter = RunFilter {
+            job: Some(job.to_owned()),
+            limit: 100,
+            ..RunFilter::default()
+        };
+        self.orchestrator.runs(filter).await.unwrap()
+    }
+
+    async fn flow_is(&self, name: &str, state: FlowState) -> FlowStatus {
+        self.until(async || {
+            let flow = self.orchestrator.flow(name).await.unwrap();
+            (flow.state == state).then_some(flow)
+        })
+        .await
+    }
+}
+
+fn job(name: &str, more: &str, steps: &[(&str, &str, &str)]) -> String {
+    let mut text = format!("  {name}:\n{more}    steps:\n");
+    for (step, needs, script) in steps {
+        text.push_str(&format!(
+            "      {step}: {{ needs: [{needs}], sql: {{ lake: l, query: '{script}' }}, retries: {{ times: 2, wait: 10ms }} }}\n"
+        ));
+    }
+    text
+}
+
+fn states(detail: &RunDetail) -> Vec<(&str, RunState)> {
+    let steps = detail.steps.iter();
+    steps.map(|step| (step.name.as_str(), step.state)).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_schema_change_that_waits_for_approval_is_not_tried_again() {
+    let text = job("j", "", &[("a", "", "waits"), ("b", "", "fails")]);
+    let world = World::new(&format!("jobs:\n{text}"));
+    let running = world.start();
+    let run = running.orchestrator.run_job("j", "me").await.unwrap();
+    let detail = running.ended(&run.id).await;
+    assert_eq!(detail.run.state, RunState::Failed, "{detail:?}");
+    let tries: Vec<u32> = detail.steps.iter().map(|step| step.attempts).collect();
+    assert_eq!(tries, [1, 3]);
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn steps_run_behind_those_that_they_need_and_others_at_once() {
+    let steps = [
+        ("a", "", "moves 2"),
+        ("b", "a", "moves 3"),
+        ("c", "a", "moves 4"),
+        ("z", "b, c", "ok"),
+    ];
+    let world = World::new(&format!("jobs:\n{}", job("j", "", &steps)));
+    let running = world.start();
+    let run = running.orchestrator.run_job("j", "me").await.unwrap();
+    let detail = running.ended(&run.id).await;
+    assert_eq!(detail.run.state, RunState::Succeeded, "{detail:?}");
+    assert_eq!(detail.run.documents, 9);
+    assert_eq!(
+        detail.run.cause,
+        Cause::Asked {
+            by: "me".to_owned()
+        }
+    );
+    assert_eq!(world.engine.most_at_once.load(Ordering::SeqCst), 2);
+    let step = |name: &str| detail.steps.iter().find(|step| step.name == name).unwrap();
+    assert!(step("a").ended_at <= step("b").started_at);
+    assert!(step("c").ended_at <= step("z").started_at);
+    assert!(
+        step("a").log.contains("doing: moves 2"),
+        "{}",
+        step("a").log
+    );
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_step_is_tried_again_and_what_needs_one_that_fails_is_left_out() {
+    let steps = [
+        ("a", "", "fails 2"),
+        ("b", "a", "fails"),
+        ("c", "b", "ok"),
+        ("d", "a", "ok d"),
+    ];
+    let text = format!(
+        "jobs:\n{}{}",
+        job("j", "", &steps),
+        job("k", "    after: [j]\n", &[("x", "", "ok x")])
+    );
+    let world = World::new(&text);
+    let running = world.start();
+    let run = running.orchestrator.run_job("j", "me").await.unwrap();
+    let detail = running.ended(&run.id).await;
+    assert_eq!(
+        states(&detail),
+        [
+            ("a", RunState::Succeeded),
+            ("b", RunState::Failed),
+            ("c", RunState::Skipped),
+            ("d", RunState::Succeeded),
+        ]
+    );
+    let tries: Vec<u32> = detail.steps.iter().map(|step| step.attempts).collect();
+    assert_eq!(tries, [3, 3, 0, 1]);
+    let error = detail.run.error.unwrap();
+    assert_eq!(error, "step b: as it was to be; wait");
+    assert_eq!(running.runs_of("k").await, []);
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_runs_behind_another_that_succeeded() {
+    let text = format!(
+        "jobs:\n{}{}",
+        job("j", "", &[("x", "", "ok")]),
+        job("k", "    after: [j]\n", &[("x", "", "moves 1")])
+    );
+    let world = World::new(&text);
+    let running = world.start();
+    let run = running.orchestrator.run_job("j", "me").await.unwrap();
+    let behind = running
+        .until(async || running.runs_of("k").await.into_iter().next())
+        .await;
+    let ended = running.ended(&behind.id).await.run;
+    assert_eq!(ended.state, RunState::Succeeded);
+    let cause = Cause::After {
+        job: "j".to_owned(),
+        run: run.id,
+    };
+    assert_eq!(ended.cause, cause);
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_takes_too_long_is_stopped() {
+    let text = "\
+jobs:
+  step: { steps: { x: { timeout: 100ms, sql: { lake: l, query: 'hangs 1' } } } }
+  whole: { timeout: 100ms, steps: { x: { sql: { lake: l, query: 'hangs 2' } }, y: { needs: [x], sql: { lake: l, query: ok } } } }
+";
+    let world = World::new(text);
+    let running = world.start();
+    let one = running.orchestrator.run_job("step", "me").await.unwrap();
+    let other = running.orchestrator.run_job("whole", "me").await.unwrap();
+    let one = running.ended(&one.id).await;
+    assert_eq!(one.run.state, RunState::Failed);
+    let error = one.run.error.unwrap();
+    assert!(error.contains("the step took longer than 0.1 s"), "{error}");
+    let other = running.ended(&other.id).await;
+    assert_eq!(
+        other.run.error.as_deref(),
+        Some("the run took longer than 0.1 s")
+    );
+    assert_eq!(
+        states(&other),
+        [("x", RunState::Failed), ("y", RunState::Skipped)]
+    );
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_is_cancelled_while_it_waits_and_while_it_runs() {
+    let text = format!("jobs:\n{}", job("j", "", &[("x", "", "hangs")]));
+    let world = World::new(&text);
+    let running = world.start();
+    let control = &running.orchestrator;
+    let first = control.run_job("j", "me").await.unwrap();
+    let second = control.run_job("j", "me").await.unwrap();
+    running
+        .until(async || (world.engine.calls("hangs") == 1).then_some(()))
+        .await;
+    let cancelled = control.cancel_run(&second.id, "you").await.unwrap();
+    assert_eq!(cancelled.state, RunState::Cancelled);
+    control.cancel_run(&first.id, "you").await.unwrap();
+    let first = running.ended(&first.id).await;
+    assert_eq!(first.run.state, RunState::Cancelled);
+    assert_eq!(first.run.error.as_deref(), Some("cancelled by you"));
+    assert_eq!(states(&first), [("x", RunState::Cancelled)]);
+    let again = control.cancel_run(&first.run.id, "you").await.unwrap_err();
+    assert_eq!(again.kind(), ErrorKind::Conflict);
+    let nobody = control.cancel_run("none", "you").await.unwrap_err();
+    assert_eq!(nobody.kind(), ErrorKind::NotFound);
+    assert_eq!(world.engine.calls("hangs"), 1);
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn runs_of_a_job_do_not_overlap() {
+    let text = format!(
+        "jobs:\n{}{}{}",
+        job("skips", "    overlap: skip\n", &[("x", "", "hangs 1")]),
+        job("queues", "", &[("x", "", "moves 1")]),
+        job(
+            "replaces",
+            "    overlap: replace\n",
+            &[("x", "", "hangs 2")]
+        ),
+    );
+    let world = World::new(&text);
+    let running = world.start();
+    let control = &running.orchestrator;
+    let begun = async |script: &str, times| {
+        running
+            .until(async || (world.engine.calls(script) == times).then_some(()))
+            .await;
+    };
+    let first = control.run_job("skips", "me").await.unwrap();
+    begun("hangs 1", 1).await;
+    let second = control.run_job("skips", "me").await.unwrap();
+    assert_eq!(second.state, RunState::Skipped);
+    assert!(second.error.unwrap().contains(&first.id));
+
+    let mut queued = Vec::new();
+    for _ in 0..3 {
+        queued.push(control.run_job("queues", "me").await.unwrap().id);
+    }
+    let mut before = None;
+    for id in queued {
+        let run = running.ended(&id).await.run;
+        assert_eq!(run.state, RunState::Succeeded);
+        assert!(before <= run.started_at);
+        before = run.ended_at;
+    }
+
+    let first = control.run_job("replaces", "me").await.unwrap();
+    begun("hangs 2", 1).await;
+    let second = control.run_job("replaces", "me").await.unwrap();
+    let first = running.ended(&first.id).await.run;
+    assert_eq!(
+        first.error.as_deref(),
+        Some("cancelled by the run in its place")
+    );
+    begun("hangs 2", 2).await;
+    assert_eq!(
+        control.run(&second.id).await.unwrap().run.state,
+        RunState::Running
+    );
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_was_cut_short_goes_on_with_the_steps_that_had_not_succeeded() {
+    let steps = [
+        ("a", "", "moves 5"),
+        ("b", "a", "hangs-once b"),
+        ("c", "b", "moves 7"),
+    ];
+    let world = World::new(&format!("jobs:\n{}", job("j", "", &steps)));
+    // The process ends without a word: its runtime with all that it does.
+    let engine = Arc::clone(&world.engine);
+    let id = std::thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            let runtime = tokio::runtime::Runtime::new().unwrap();
+            let id = runtime.block_on(async {
+                let running = world.start();
+                let run = running.orchestrator.run_job("j", "me").await.unwrap();
+                running
+                    .until(async || (engine.calls("hangs-once b") == 1).then_some(()))
+                    .await;
+                run.id
+            });
+            runtime.shutdown_background();
+            id
+        });
+        thread.join().unwrap()
+    });
+    let store = Store::open(&Plan::read(&world.file()).unwrap().state).unwrap();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while store.lock().unwrap().is_none() {
+        assert!(Instant::now() < deadline, "the lock is still held");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let running = world.start();
+    let detail = running.ended(&id).await;
+    assert_eq!(detail.run.state, RunState::Succeeded, "{detail:?}");
+    assert_eq!(world.engine.calls("moves 5"), 1);
+    assert_eq!(world.engine.calls("hangs-once b"), 2);
+    assert_eq!(detail.run.documents, 12);
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_leaves_runs_to_the_next_start() {
+    let text = format!("jobs:\n{}", job("j", "", &[("x", "", "hangs")]));
+    let world = World::new(&text);
+    let running = world.start();
+    let run = running.orchestrator.run_job("j", "me").await.unwrap();
+    running
+        .until(async || (world.engine.calls("hangs") == 1).then_some(()))
+        .await;
+    running.stop().await;
+    let store = Store::open(&Plan::read(&world.file()).unwrap().state).unwrap();
+    assert_eq!(
+        store.run(&run.id).await.unwrap().run.state,
+        RunState::Running
+    );
+    let running = world.start();
+    running
+        .until(async || (world.engine.calls("hangs") == 2).then_some(()))
+        .await;
+    running
+        .orchestrator
+        .cancel_run(&run.id, "me")
+        .await
+        .unwrap();
+    running.ended(&run.id).await;
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_process_runs_a_state() {
+    let world = World::new("");
+    let running = world.start();
+    let Err(error) = world.orchestrator() else {
+        panic!("two of them")
+    };
+    assert_eq!(error.kind(), ErrorKind::Conflict);
+    running.stop().await;
+    world.orchestrator().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_runs_where_nothing_else_does() {
+    let text = format!(
+        "jobs:\n{}{}{}{}",
+        job("j", "", &[("x", "", "moves 3")]),
+        job("k1", "    after: [j]\n", &[("x", "", "moves 4")]),
+        job("k2", "    after: [k1]\n", &[("x", "", "moves 5")]),
+        job("hangs", "", &[("x", "", "hangs")]),
+    );
+    let world = World::new(&text);
+    let orchestrator = world.orchestrator().unwrap();
+    let stop = CancellationToken::new();
+    let run = orchestrator.run_here("j", "me", &stop).await.unwrap();
+    assert_eq!((run.state, run.documents), (RunState::Succeeded, 3));
+    assert_eq!(
+        (world.engine.calls("moves 4"), world.engine.calls("moves 5")),
+        (1, 1)
+    );
+
+    let hangs = async {
+        let run = orchestrator.run_here("hangs", "me", &stop).await.unwrap();
+        assert_eq!(run.state, RunState::Cancelled);
+    };
+    let cancels = async {
+        let filter = RunFilter {
+            state: Some(RunState::Running),
+            limit: 1,
+            ..RunFilter::default()
+        };
+        let run = loop {
+            match orchestrator.runs(filter.clone()).await.unwrap().pop() {
+                Some(run) => break run,
+                None => tokio::time::sleep(Duration::from_millis(20)).await,
+            }
+        };
+        orchestrator.store.cancel(&run.id, "you").await.unwrap();
+    };
+    tokio::join!(hangs, cancels);
+    let error = orchestrator
+        .run_here("none", "me", &stop)
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_panic_ends_one_step_alone() {
+    let text = format!(
+        "jobs:\n{}{}",
+        job("j", "", &[("x", "", "panics")]),
+        job("k", "", &[("x", "", "ok")])
+    );
+    let world = World::new(&text);
+    let running = world.start();
+    let one = running.orchestrator.run_job("j", "me").await.unwrap();
+    let one = running.ended(&one.id).await.run;
+    assert_eq!(one.state, RunState::Failed);
+    let error = one.error.unwrap();
+    assert!(error.contains("this is a bug in tributary"), "{error}");
+    let other = running.orchestrator.run_job("k", "me").await.unwrap();
+    assert_eq!(
+        running.ended(&other.id).await.run.state,
+        RunState::Succeeded
+    );
+    running.stop().await;
+}
+
+fn flow(name: &str, script: &str, more: &str) -> String {
+    format!("  {name}: {{ from: s, to: l, collections: [{script}]{more} }}\n")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flow_that_fails_is_started_again_and_stops_no_other() {
+    let text = format!(
+        "flows:\n{}{}{}{}{}",
+        flow("fails", "fails", ""),
+        flow("fails-once", "fails-once", ""),
+        flow("panics", "panics-once", ""),
+        flow("table", "table-fails-once", ""),
+        flow("good", "good", ""),
+    );
+    let world = World::new(&text);
+    let running = world.start();
+    running.flow_is("good", FlowState::Following).await;
+    let failed = running.flow_is("fails", FlowState::Retrying).await;
+    assert_eq!(
+        failed
+            .error
+            .as_deref()
+            .map(|e| e.starts_with("as it was to be")),
+        Some(true)
+    );
+    assert!(failed.next_try_at.is_some());
+    for name in ["fails-once", "panics", "table"] {
+        let recovered = running
+            .until(async || {
+                let flow = running.orchestrator.flow(name).await.unwrap();
+                (flow.state == FlowState::Following && flow.restarts == 1).then_some(flow)
+            })
+            .await;
+        assert_eq!(recovered.error, None, "{name}");
+        assert_eq!(world.engine.calls(name), 2);
+    }
+    assert_eq!(world.engine.calls("good"), 1);
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flow_that_was_stopped_stays_so_over_a_restart() {
+    let text = format!(
+        "flows:\n{}{}",
+        flow("a", "good", ""),
+        flow("b", "good", ", paused: true")
+    );
+    let world = World::new(&text);
+    let running = world.start();
+    running.flow_is("a", FlowState::Following).await;
+    running.flow_is("b", FlowState::Stopped).await;
+    let stopped = running.orchestrator.stop_flow("a").await.unwrap();
+    assert_eq!(stopped.state, FlowState::Stopped);
+    running.stop().await;
+    let running = world.start();
+    assert_eq!(running.flow_is("a", FlowState::Stopped).await.restarts, 0);
+    assert_eq!(world.engine.calls("a"), 1);
+    running.orchestrator.start_flow("a").await.unwrap();
+    running.flow_is("a", FlowState::Following).await;
+    let error = running.orchestrator.start_flow("c").await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound);
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_configuration_changes_only_what_is_another_in_it() {
+    let (a, b, c) = (
+        flow("a", "good", ""),
+        flow("b", "good", ""),
+        flow("c", "good", ""),
+    );
+    let world = World::new(&format!("flows:\n{a}{b}"));
+    let running = world.start();
+    running.flow_is("a", FlowState::Following).await;
+    running.flow_is("b", FlowState::Following).await;
+    let changed = flow("b", "better", "");
+    // Another place in the text is no change.
+    world.write(&format!("# moved\n\nflows:\n{c}{changed}{a}"));
+    let reloaded = running.orchestrator.reload().await.unwrap();
+    let expected = Reloaded {
+        started: vec!["c".to_owned()],
+        stopped: Vec::new(),
+        restarted: vec!["b".to_owned()],
+        kept: vec!["a".to_owned()],
+    };
+    assert_eq!(reloaded, expected);
+    running.flow_is("b", FlowState::Following).await;
+    assert_eq!((world.engine.calls("a"), world.engine.calls("b")), (1, 2));
+
+    world.write("flows:\n  a: { from: nowhere, to: l }\n");
+    let error = running.orchestrator.reload().await.unwrap_err();
+    assert!(error.to_string().contains("nowhere"), "{error}");
+    assert_eq!(running.orchestrator.flows().await.unwrap().len(), 3);
+
+    world.write(&format!("flows:\n{a}"));
+    let reloaded = running.orchestrator.reload().await.unwrap();
+    assert_eq!(reloaded.stopped, ["b", "c"]);
+    assert_eq!(world.engine.calls("a"), 1);
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_fails_is_told_once_and_again_when_it_is_over() {
+    let text = format!(
+        "alerts: {{ notify: {{ nobody: {{ webhook: {{ url: 'http://127.0.0.1:1/' }} }} }} }}\njobs:\n{}flows:\n{}",
+        job("j", "", &[("x", "", "fails 3")]),
+        flow("waits", "waits", ""),
+    );
+    let world = World::new(&text);
+    let running = world.start();
+    let run = running.orchestrator.run_job("j", "me").await.unwrap();
+    assert_eq!(running.ended(&run.id).await.run.state, RunState::Failed);
+    let fires = async |subject: &str| {
+        let alerts = running.orchestrator.alerts().await.unwrap();
+        let mut of = alerts.into_iter().filter(|alert| alert.subject == subject);
+        let alert = of.next()?;
+        assert!(of.next().is_none(), "told twice");
+        Some(alert)
+    };
+    let schema = running
+        .until(async || fires("flow waits, table db.c").await)
+        .await;
+    assert_eq!(schema.rule, "stopped-schemas");
+    let failed = running.until(async || fires("job j").await).await;
+    assert_eq!(
+        (failed.rule.as_str(), failed.recovered_at),
+        ("failed-runs", None)
+    );
+    assert!(failed.untold[0].starts_with("nobody"), "{failed:?}");
+
+    let run = running.orchestrator.run_job("j", "me").await.unwrap();
+    assert_eq!(running.ended(&run.id).await.run.state, RunState::Succeeded);
+    let over = running
+        .until(async || {
+            fires("job j")
+                .await
+                .filter(|alert| alert.recovered_at.is_some())
+        })
+        .await;
+    assert_eq!(over.since, failed.since);
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn objects_are_taken_once_and_gathered_into_a_run_that_waits() {
+    let text = format!("jobs:\n{}", job("j", "", &[("x", "", "ok")]));
+    let world = World::new(&text);
+    let orchestrator = world.orchestrator().unwrap();
+    let plan = orchestrator.plan();
+    let store = orchestrator.store.clone();
+    let object = |id: &str| CreatedObject {
+        id: id.to_owned(),
+        bucket: Some("b".to_owned()),
+        key: id.to_owned(),
+        size: None,
+        at: Utc::now(),
+    };
+    let take = async |ids: &[&str]| {
+        let request = runs::request("j", &plan.jobs["j"]);
+        let objects = ids.iter().map(|id| object(id)).collect();
+        store.enqueue_for(request, objects).await.unwrap()
+    };
+    let first = take(&["1", "2", "2"]).await.unwrap().run;
+    assert_eq!(take(&["1"]).await, None);
+    let second = take(&["2", "3"]).await.unwrap().run;
+    assert_eq!(second.id, first.id);
+    let cause = Cause::Objects {
+        count: 3,
+        first: "b/1".to_owned(),
+    };
+    assert_eq!(second.cause, cause);
+    // What has begun takes no more.
+    store.begin_run(&first.id).await.unwrap().unwrap();
+    let third = take(&["4"]).await.unwrap().run;
+    assert_ne!(third.id, first.id);
+    let ids = store.objects(&first.id).await.unwrap();
+    let ids: Vec<String> = ids.into_iter().map(|object| object.id).collect();
+    assert_eq!(ids, ["1", "2", "3"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn numbers_name_flows_and_jobs() {
+    let text = format!(
+        "jobs:\n{}flows:\n{}",
+        job("j", "", &[("x", "", "ok")]),
+        flow("f", "good", "")
+    );
+    let world = World::new(&text);
+    let running = world.start();
+    running.flow_is("f", FlowState::Following).await;
+    let run = running.orchestrator.run_job("j", "me").await.unwrap();
+    running.ended(&run.id).await;
+    let numbers = running.orchestrator.metrics().await.unwrap();
+    for line in [
+        "tributary_flow_running{flow=\"f\"} 1",
+        "tributary_job_runs_total{job=\"j\",state=\"succeeded\"} 1",
+        "tributary_job_last_run_succeeded{job=\"j\"} 1",
+    ] {
+        assert!(numbers.lines().any(|found| found == line), "{numbers}");
+    }
+    running.stop().await;
+}
+
+#[test]
+fn a_state_that_cannot_be_used_is_told() {
+    let directory = TempDir::new().unwrap();
+    let open = |path: &Path| Store::open(path).map(|_| ()).unwrap_err();
+    let file = directory.path().join("file");
+    std::fs::write(&file, "x").unwrap();
+    assert_eq!(open(&file).kind(), ErrorKind::Storage);
+    let junk = directory.path().join("junk");
+    std::fs::create_dir(&junk).unwrap();
+    std::fs::write(junk.join("tributary.db"), "no database at all, not by far").unwrap();
+    let error = open(&junk).to_string();
+    assert!(error.contains("move it away"), "{error}");
+    let later = directory.path().join("later");
+    Store::open(&later).unwrap();
+    let db = rusqlite::Connection::open(later.join("tributary.db")).unwrap();
+    db.pragma_update(None, "user_version", 99).unwrap();
+    drop(db);
+    let error = open(&later).to_string();
+    assert!(error.contains("a later version"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_pattern_begins_anew() {
+    let world = World::new("");
+    let orchestrator = world.orchestrator().unwrap();
+    let store = &orchestrator.store;
+    let long_ago = Utc::now() - Duration::from_secs(100_000);
+    let request = runs::request(
+        "j",
+        &Job {
+            schedule: None,
+            after: Vec::new(),
+            on_object: None,
+            overlap: crate::config::Overlap::Queue,
+            timeout: None,
+            steps: BTreeMap::new(),
+        },
+    );
+    let (old, new) = ("0 2 * * * UTC", "0 * * * * UTC");
+    store
+        .pass(request, old.to_owned(), Vec::new(), long_ago)
+        .await
+        .unwrap();
+    let passed = store.passed_to("j", old).await.unwrap();
+    assert!((passed - long_ago).abs() < chrono::TimeDelta::seconds(1));
+    let passed = store.passed_to("j", new).await.unwrap();
+    assert!(Utc::now() - passed < chrono::TimeDelta::seconds(60));
+}

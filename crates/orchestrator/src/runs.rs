@@ -1,0 +1,559 @@
+//! Runs of jobs: which begins, and what its steps do.
+//!
+//! What is asked for stands in the store, by whatever process it was put there, and is begun in that
+//! order, one run of a job at a time. A process that ends in the middle leaves its runs as they are; the
+//! next one goes on with the steps that had not succeeded.
+
+mod log;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rand::Rng;
+use tokio::sync::{Notify, broadcast};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+use tributary_model::{Error, ErrorKind, Result};
+
+use crate::command::{self, Invocation};
+use crate::config::{Job, Plan, Retries, Step, Work};
+use crate::engine::{Engine, Moved};
+use crate::objects::CreatedObject;
+use crate::status::{Notice, Run, RunDetail, RunState};
+use crate::store::{Request, Store};
+
+use log::StepLog;
+
+/// How often it is looked whether another process has asked for something.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// How long a step that is told to stop may take, before it is dropped.
+const STOP_PATIENCE: Duration = Duration::from_secs(60);
+/// Objects that a program is told of in its environment, which has little room.
+const MOST_OBJECTS: usize = 500;
+
+/// What is asked of the store to have a job run.
+pub(crate) fn request(name: &str, job: &Job) -> Request {
+    Request {
+        job: name.to_owned(),
+        overlap: job.overlap,
+        steps: in_order(job)
+            .into_iter()
+            .map(|(name, step)| (name.to_owned(), step.work.name()))
+            .collect(),
+    }
+}
+
+/// The requests of the jobs that come behind one.
+fn behind(plan: &Plan, name: &str) -> Vec<Request> {
+    plan.jobs
+        .iter()
+        .filter(|(_, job)| job.after.iter().any(|before| before == name))
+        .map(|(name, job)| request(name, job))
+        .collect()
+}
+
+/// The steps of a job, each behind those that it needs.
+pub(crate) fn in_order(job: &Job) -> Vec<(&str, &Step)> {
+    let mut ordered: Vec<(&str, &Step)> = Vec::new();
+    while ordered.len() < job.steps.len() {
+        let before = ordered.len();
+        for (name, step) in &job.steps {
+            let is_there = |name: &str| ordered.iter().any(|(other, _)| *other == name);
+            if !is_there(name) && step.needs.iter().all(|needed| is_there(needed)) {
+                ordered.push((name, step));
+            }
+        }
+        if ordered.len() == before {
+            // No plan has steps that wait for one another.
+            break;
+        }
+    }
+    ordered
+}
+
+/// Begins runs, and carries them through.
+pub(crate) struct Runner {
+    pub(crate) store: Store,
+    pub(crate) engine: Arc<dyn Engine>,
+    pub(crate) notices: broadcast::Sender<Notice>,
+    /// Something may have been asked for.
+    pub(crate) wake: Arc<Notify>,
+    running: Mutex<HashMap<String, Cancel>>,
+}
+
+/// How one run is told to end.
+#[derive(Clone, Default)]
+struct Cancel {
+    token: CancellationToken,
+    /// Who wants that.
+    by: Arc<Mutex<Option<String>>>,
+}
+
+impl Runner {
+    pub(crate) fn new(
+        store: Store,
+        engine: Arc<dyn Engine>,
+        notices: broadcast::Sender<Notice>,
+    ) -> Self {
+        Self {
+            store,
+            engine,
+            notices,
+            wake: Arc::default(),
+            running: Mutex::default(),
+        }
+    }
+
+    fn running(&self) -> MutexGuard<'_, HashMap<String, Cancel>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many runs run.
+    pub(crate) fn count(&self) -> usize {
+        self.running().len()
+    }
+
+    /// Begins what is asked for, until stopped. Then the runs are cut short, and gone on with by the next
+    /// process.
+    pub(crate) async fn serve(
+        self: Arc<Self>,
+        plan: impl Fn() -> Arc<Plan> + Send,
+        stop: CancellationToken,
+    ) {
+        let mut runs = JoinSet::new();
+        let mut interrupted = true;
+        while !stop.is_cancelled() {
+            match self.due(interrupted).await {
+                Ok(due) => {
+                    interrupted = false;
+                    for run in due {
+                        let (runner, plan) = (Arc::clone(&self), plan());
+                        let stop = stop.clone();
+                        runs.spawn(async move { runner.carry(run, &plan, &stop).await });
+                    }
+                }
+                Err(error) => tracing::error!(%error, "cannot see which runs are asked for"),
+            }
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = self.wake.notified() => {}
+                () = tokio::time::sleep(LOOK_EVERY) => {}
+                // Another run of the same job may wait for it.
+                Some(ended) = runs.join_next() => {
+                    if let Err(panic) = ended {
+                        tracing::error!(error = %panic, "a run ended early");
+                    }
+                }
+            }
+        }
+        while runs.join_next().await.is_some() {}
+    }
+
+    /// Tells the runs that are to end.
+    async fn cancel_asked(&self) -> Result<()> {
+        for (id, by) in self.store.to_be_cancelled().await? {
+            if let Some(cancel) = self.running().get(&id) {
+                let mut who = cancel.by.lock().unwrap_or_else(PoisonError::into_inner);
+                who.get_or_insert(by);
+                cancel.token.cancel();
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells runs that are to end, for as long as it is asked to.
+    pub(crate) async fn heed_cancels(&self) -> Infallible {
+        loop {
+            if let Err(error) = self.cancel_asked().await {
+                tracing::error!(%error, "cannot see which runs are to end");
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+
+    /// The runs that are to begin now, and those that others began if they were `interrupted`. Tells
+    /// those that run and are to end.
+    async fn due(&self, interrupted: bool) -> Result<Vec<Run>> {
+        self.cancel_asked().await?;
+        let mut due = Vec::new();
+        if interrupted {
+            due = self.store.interrupted().await?;
+            for run in &due {
+                tracing::info!(
+                    run = run.id,
+                    job = run.job,
+                    "going on with a run that was cut short"
+                );
+            }
+        }
+        due.extend(self.store.begin_runs().await?);
+        Ok(due)
+    }
+
+    /// Carries one run through that has begun, and answers it as it has ended; as it is, where it was cut
+    /// short.
+    pub(crate) async fn carry(&self, run: Run, plan: &Plan, stop: &CancellationToken) -> Run {
+        let cancel = Cancel::default();
+        self.running().insert(run.id.clone(), cancel.clone());
+        let _ = self.notices.send(Notice::Run(run.clone()));
+        let ended = self.try_to_carry(&run, plan, &cancel, stop).await;
+        self.running().remove(&run.id);
+        match ended {
+            Ok(Some(run)) => {
+                let (state, error) = (run.state.name(), run.error.as_deref());
+                tracing::info!(run = run.id, job = run.job, state, error, "a run has ended");
+                let _ = self.notices.send(Notice::Run(run.clone()));
+                run
+            }
+            Ok(None) => run,
+            // It is gone on with at the next start.
+            Err(error) => {
+                tracing::error!(run = run.id, job = run.job, %error, "cannot record what became of a run");
+                run
+            }
+        }
+    }
+
+    async fn try_to_carry(
+        &self,
+        run: &Run,
+        plan: &Plan,
+        cancel: &Cancel,
+        stop: &CancellationToken,
+    ) -> Result<Option<Run>> {
+        let Some(job) = plan.jobs.get(&run.job) else {
+            let error = "the job is not in the configuration any more".to_owned();
+            return self.end(run, RunState::Failed, Some(error), plan).await;
+        };
+        let mut detail = self.store.run(&run.id).await?;
+        if !self.has_steps_of(&mut detail, job).await? {
+            let error = "the steps of the job have become others since it began; run it again";
+            return self
+                .end(run, RunState::Failed, Some(error.to_owned()), plan)
+                .await;
+        }
+        let objects = self.store.objects(&run.id).await?;
+        // Ends the steps: whoever wants that.
+        let halt = CancellationToken::new();
+        let steps = self.steps(run, job, &detail, &objects, &halt);
+        tokio::pin!(steps);
+        let deadline = async {
+            match job.timeout {
+                Some(time) => tokio::time::sleep(time).await,
+                None => std::future::pending().await,
+            }
+        };
+        let mut timed_out = false;
+        let ended = tokio::select! {
+            ended = &mut steps => Some(ended),
+            () = stop.cancelled() => None,
+            () = cancel.token.cancelled() => None,
+            () = deadline => {
+                timed_out = true;
+                None
+            }
+        };
+        let ended = match ended {
+            Some(ended) => ended,
+            None => {
+                halt.cancel();
+                steps.await
+            }
+        };
+        let by = cancel
+            .by
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        let (state, error) = match ended? {
+            None => (RunState::Succeeded, None),
+            Some(error) => match (by, timed_out, job.timeout) {
+                (Some(by), ..) => (RunState::Cancelled, Some(format!("cancelled by {by}"))),
+                (None, true, Some(time)) => (
+                    RunState::Failed,
+                    Some(format!("the run took longer than {}", in_words(time))),
+                ),
+                _ if stop.is_cancelled() && halt.is_cancelled() => return Ok(None),
+                _ => (RunState::Failed, Some(error)),
+            },
+        };
+        self.end(run, state, error, plan).await
+    }
+
+    async fn end(
+        &self,
+        run: &Run,
+        state: RunState,
+        error: Option<String>,
+        plan: &Plan,
+    ) -> Result<Option<Run>> {
+        let behind = match state {
+            RunState::Succeeded => behind(plan, &run.job),
+            _ => Vec::new(),
+        };
+        let mut moved = Moved::default();
+        for step in self.store.run(&run.id).await?.steps {
+            moved += Moved {
+                documents: step.documents,
+                bytes: step.bytes,
+            };
+        }
+        let (run, enqueued) = self
+            .store
+            .end_run(&run.id, state, error, moved, behind)
+            .await?;
+        for enqueued in enqueued {
+            let _ = self.notices.send(Notice::Run(enqueued.run));
+        }
+        self.wake.notify_one();
+        Ok(Some(run))
+    }
+
+    /// Whether a run has the steps that its job has now. One that has not begun gets them.
+    async fn has_steps_of(&self, detail: &mut RunDetail, job: &Job) -> Result<bool> {
+        let wanted: Vec<(String, &'static str)> = request("", job).steps;
+        let is_same = detail.steps.len() == wanted.len()
+            && detail
+                .steps
+                .iter()
+                .zip(&wanted)
+                .all(|(step, (name, work))| step.name == *name && step.work == *work);
+        if is_same {
+            return Ok(true);
+        }
+        if detail.steps.iter().any(|step| step.attempts > 0) {
+            return Ok(false);
+        }
+        self.store.set_steps(&detail.run.id, wanted).await?;
+        *detail = self.store.run(&detail.run.id).await?;
+        Ok(true)
+    }
+
+    /// Does the steps that have not succeeded; the first reason why not all of them have, in words.
+    async fn steps(
+        &self,
+        run: &Run,
+        job: &Job,
+        detail: &RunDetail,
+        objects: &[CreatedObject],
+        halt: &CancellationToken,
+    ) -> Result<Option<String>> {
+        let mut states: BTreeMap<&str, RunState> = BTreeMap::new();
+        for step in &detail.steps {
+            let state = match step.state {
+                RunState::Succeeded => RunState::Succeeded,
+                _ => RunState::Queued,
+            };
+            states.insert(step.name.as_str(), state);
+        }
+        let order = in_order(job);
+        let mut failures: BTreeMap<usize, String> = BTreeMap::new();
+        let mut at_work = futures::stream::FuturesUnordered::new();
+        let mut begun: BTreeSet<&str> = BTreeSet::new();
+        loop {
+            for (position, (name, step)) in order.iter().enumerate() {
+                let of = |name: &str| states.get(name).copied().unwrap_or(RunState::Queued);
+                if of(name) != RunState::Queued || begun.contains(name) || halt.is_cancelled() {
+                    continue;
+                }
+                if step
+                    .needs
+                    .iter()
+                    .all(|needed| of(needed) == RunState::Succeeded)
+                {
+                    begun.insert(name);
+                    let does = self.step(run, name, step, objects, halt);
+                    at_work.push(async move { (position, does.await) });
+                }
+            }
+            let Some((position, result)) = futures::StreamExt::next(&mut at_work).await else {
+                break;
+            };
+            let (name, _) = order[position];
+            match result? {
+                None => {
+                    states.insert(name, RunState::Succeeded);
+                }
+                Some(error) => {
+                    states.insert(name, RunState::Failed);
+                    failures.insert(position, format!("step {name}: {error}"));
+                }
+            }
+        }
+        if halt.is_cancelled() && failures.is_empty() {
+            let is_done = states.values().all(|state| *state == RunState::Succeeded);
+            return Ok((!is_done).then(|| "it was stopped".to_owned()));
+        }
+        Ok(failures.into_values().next())
+    }
+
+    /// Does one step, as often as it may be tried; why it did not succeed, in words.
+    async fn step(
+        &self,
+        run: &Run,
+        name: &str,
+        step: &Step,
+        objects: &[CreatedObject],
+        halt: &CancellationToken,
+    ) -> Result<Option<String>> {
+        let log = StepLog::open(self.store.clone(), &run.id, name);
+        let mut failed = 0;
+        let error = loop {
+            let attempt = self.store.begin_step(&run.id, name).await?;
+            let error = match self
+                .attempt(run, name, step, attempt, objects, &log, halt)
+                .await
+            {
+                Ok(()) => break None,
+                Err(error) => error,
+            };
+            if halt.is_cancelled() {
+                break Some(error);
+            }
+            log.line(&format!("failed: {error}"));
+            failed += 1;
+            // These stay as they are until somebody does something about them, who is told at once.
+            let stays = matches!(error.kind(), ErrorKind::Usage | ErrorKind::SchemaChanged);
+            if failed > step.retries.times || stays {
+                break Some(error);
+            }
+            let wait = wait_before(&step.retries, failed);
+            log.line(&format!("trying again in {}", in_words(wait)));
+            self.store
+                .end_step(&run.id, name, RunState::Running, Some(error.to_string()))
+                .await?;
+            log.flush().await;
+            tokio::select! {
+                () = halt.cancelled() => break Some(error),
+                () = tokio::time::sleep(wait) => {}
+            }
+        };
+        log.close().await;
+        if halt.is_cancelled() && error.is_some() {
+            // What it is then is decided with the run.
+            return Ok(error.map(|error| error.to_string()));
+        }
+        let state = match error {
+            None => RunState::Succeeded,
+            Some(_) => RunState::Failed,
+        };
+        let error = error.map(|error| error.to_string());
+        self.store
+            .end_step(&run.id, name, state, error.clone())
+            .await?;
+        Ok(error)
+    }
+
+    /// One try of a step.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "each is another part of what the try is of"
+    )]
+    async fn attempt(
+        &self,
+        run: &Run,
+        name: &str,
+        step: &Step,
+        attempt: u32,
+        objects: &[CreatedObject],
+        log: &StepLog,
+        halt: &CancellationToken,
+    ) -> Result<()> {
+        let stop = halt.child_token();
+        let work = async {
+            match &step.work {
+                Work::Command(command) => {
+                    let variables = variables(run, name, attempt, objects);
+                    let output = |_, line: &str| log.line(line);
+                    let invocation = Invocation {
+                        command,
+                        variables,
+                        output: &output,
+                    };
+                    command::run(invocation, &stop).await
+                }
+                work => {
+                    let (engine, work) = (Arc::clone(&self.engine), work.clone());
+                    let (tell, ends) = (log.teller(), stop.clone());
+                    // A panic ends the step alone; a step that is dropped does nothing more.
+                    let done = tokio::spawn(async move { engine.work(&work, tell, ends).await });
+                    let moved = AbortOnDropHandle::new(done).await.map_err(|panic| {
+                        Error::new(ErrorKind::Internal, "the step ended early").because(panic)
+                    })?;
+                    moved.map(|moved| log.moved_in_all(moved))
+                }
+            }
+        };
+        tokio::pin!(work);
+        let mut took_too_long = false;
+        tokio::select! {
+            result = &mut work => return result,
+            () = halt.cancelled() => {}
+            () = async {
+                match step.timeout {
+                    Some(time) => tokio::time::sleep(time).await,
+                    None => std::future::pending().await,
+                }
+            } => took_too_long = true,
+        }
+        stop.cancel();
+        // What does not stop is dropped, and does nothing more then.
+        let result = tokio::time::timeout(STOP_PATIENCE, work).await;
+        if took_too_long && let Some(time) = step.timeout {
+            let what = format!("the step took longer than {}", in_words(time));
+            return Err(Error::new(ErrorKind::Unavailable, what)
+                .remedy("give it more time with `timeout`, or less to do"));
+        }
+        match result {
+            // It was done just then.
+            Ok(Ok(())) => Ok(()),
+            _ => Err(Error::new(ErrorKind::Interrupted, "the step was stopped")),
+        }
+    }
+}
+
+/// What a program is told of the run that it is part of.
+fn variables(
+    run: &Run,
+    step: &str,
+    attempt: u32,
+    objects: &[CreatedObject],
+) -> Vec<(&'static str, String)> {
+    let mut variables = vec![
+        ("TRIBUTARY_JOB", run.job.clone()),
+        ("TRIBUTARY_RUN", run.id.clone()),
+        ("TRIBUTARY_STEP", step.to_owned()),
+        ("TRIBUTARY_ATTEMPT", attempt.to_string()),
+    ];
+    if !objects.is_empty() {
+        let shown = &objects[..objects.len().min(MOST_OBJECTS)];
+        let text = serde_json::to_string(shown).unwrap_or_default();
+        variables.push(("TRIBUTARY_OBJECTS", text));
+    }
+    variables
+}
+
+/// How long to wait before another try: twice as long each time, and not all at the same moment.
+fn wait_before(retries: &Retries, failed: u32) -> Duration {
+    let factor = 2_u32.saturating_pow(failed.saturating_sub(1).min(20));
+    let longest = retries
+        .wait
+        .saturating_mul(factor)
+        .min(retries.longest_wait);
+    longest.mul_f64(rand::rng().random_range(0.75..=1.0))
+}
+
+/// A time for people.
+pub(crate) fn in_words(time: Duration) -> String {
+    let seconds = time.as_secs();
+    match seconds {
+        0..10 => format!("{:.1} s", time.as_secs_f64()),
+        10..120 => format!("{seconds} s"),
+        120..7200 => format!("{} min", seconds / 60),
+        7200..172_800 => format!("{} h", seconds / 3600),
+        _ => format!("{} d", seconds / 86400),
+    }
+}
