@@ -15,7 +15,7 @@ use crate::deliver::{AlertState, Delivery, Message};
 use crate::flows::Flows;
 use crate::orchestrator::Plans;
 use crate::runs::in_words;
-use crate::status::{AlertStatus, FlowState, Notice, Run, RunState, Told};
+use crate::status::{FlowState, Notice, Run, RunState, Told};
 use crate::store::{Outgoing, Raised, Store, Telling};
 
 /// How often the rules are looked at, and messages sent.
@@ -173,11 +173,6 @@ impl Alerts {
         self.store
             .message_failed(id, error.to_string(), next_at)
             .await
-    }
-
-    /// All alerts that are remembered.
-    pub(crate) async fn all(&self) -> Result<Vec<AlertStatus>> {
-        self.store.alerts().await
     }
 }
 

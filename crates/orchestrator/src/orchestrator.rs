@@ -379,7 +379,7 @@ fn schema_of(flow: &str, table: DescribedTable) -> SchemaStatus {
 impl Control for Orchestrator {
     async fn overview(&self) -> Result<Overview> {
         let plan = self.plan();
-        let alerts = self.alerts.all().await?;
+        let alerts = self.store.alerts().await?;
         let configured_at = *self
             .configured_at
             .lock()
@@ -509,7 +509,7 @@ impl Control for Orchestrator {
     }
 
     async fn alerts(&self) -> Result<Vec<AlertStatus>> {
-        self.alerts.all().await
+        self.store.alerts().await
     }
 
     async fn test_alerts(&self) -> Result<Vec<Told>> {

@@ -220,6 +220,11 @@ fn of_moment(milliseconds: i64) -> DateTime<Utc> {
     DateTime::from_timestamp_millis(milliseconds).unwrap_or_default()
 }
 
+/// This moment, as the database will have it.
+fn now() -> DateTime<Utc> {
+    of_moment(moment(Utc::now()))
+}
+
 /// A value of a column that holds JSON.
 fn of_json<T: serde::de::DeserializeOwned>(column: usize, text: &str) -> rusqlite::Result<T> {
     serde_json::from_str(text).map_err(|error| {

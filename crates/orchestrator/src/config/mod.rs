@@ -23,9 +23,9 @@ pub use file::{
     Parallel, Percent, ReadPreference, Role,
 };
 pub use plan::{
-    Command, Copy, Email, End, Flow, Job, Layout, MailTls, OnObject, Place, Plan, Query, Receiver,
-    Retries, Route, Rule, Schedule, Script, Server, Source, Step, Sync, Telemetry, Token, Verify,
-    Warehouse, Watched, Work,
+    Command, Copy, Email, End, Flow, Job, Layout, MailTls, OnObject, Place, PlaceKind, Plan, Query,
+    Receiver, Retries, Route, Rule, Schedule, Script, Server, Source, Step, Sync, Telemetry, Token,
+    Verify, Warehouse, Watched, Work,
 };
 pub use problem::Problem;
 pub use values::{Name, Period, Secret, Text};

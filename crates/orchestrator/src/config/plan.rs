@@ -49,6 +49,41 @@ pub enum Place {
     Warehouse(Warehouse),
 }
 
+impl Place {
+    /// What sort of place it is.
+    #[must_use]
+    pub fn kind(&self) -> PlaceKind {
+        match self {
+            Self::Source(_) => PlaceKind::Source,
+            Self::Lake(_) => PlaceKind::Lake,
+            Self::Warehouse(_) => PlaceKind::Warehouse,
+        }
+    }
+}
+
+/// What a name in the file may be one of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PlaceKind {
+    /// A MongoDB deployment.
+    Source,
+    /// A lake.
+    Lake,
+    /// A database that tables are loaded into.
+    Warehouse,
+}
+
+impl PlaceKind {
+    /// The word for it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Source => "source",
+            Self::Lake => "lake",
+            Self::Warehouse => "warehouse",
+        }
+    }
+}
+
 /// A MongoDB deployment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Source {

@@ -18,9 +18,9 @@ use super::file::{
 };
 use super::file::{Condition, Format};
 use super::plan::{
-    Command, Copy, Email, End, Flow, Job, Layout, MailTls, OnObject, Place, Plan, Query, Receiver,
-    Retries, Route, Rule, Schedule, Script, Server, Source, Step, Sync, Telemetry, Token, Verify,
-    Warehouse, Watched, Work,
+    Command, Copy, Email, End, Flow, Job, Layout, MailTls, OnObject, Place, PlaceKind, Plan, Query,
+    Receiver, Retries, Route, Rule, Schedule, Script, Server, Source, Step, Sync, Telemetry, Token,
+    Verify, Warehouse, Watched, Work,
 };
 use super::problem::{Problem, unknown};
 use super::values::{Name, Period, Text};
@@ -60,32 +60,6 @@ struct Resolver<'a> {
     directory: &'a Path,
     places: BTreeMap<String, Place>,
     problems: Vec<Problem>,
-}
-
-/// What a name in the file may be one of.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Source,
-    Lake,
-    Warehouse,
-}
-
-impl Kind {
-    fn of(place: &Place) -> Self {
-        match place {
-            Place::Source(_) => Self::Source,
-            Place::Lake(_) => Self::Lake,
-            Place::Warehouse(_) => Self::Warehouse,
-        }
-    }
-
-    fn name(self) -> &'static str {
-        match self {
-            Self::Source => "source",
-            Self::Lake => "lake",
-            Self::Warehouse => "warehouse",
-        }
-    }
 }
 
 impl Resolver<'_> {
@@ -181,9 +155,9 @@ impl Resolver<'_> {
             ));
         }
         for (name, at, place) in found {
-            let kind = Kind::of(&place).name();
+            let kind = place.kind().name();
             if let Some(other) = self.places.get(&name) {
-                let other = Kind::of(other).name();
+                let other = other.kind().name();
                 let what = format!(
                     "`{name}` is a {other} and a {kind}: give each source, lake and warehouse a name of its own"
                 );
@@ -237,18 +211,18 @@ impl Resolver<'_> {
     }
 
     /// The place of a name, which is to be of one of these kinds.
-    fn end(&mut self, name: &Spanned<String>, kinds: &[Kind]) -> Option<End> {
+    fn end(&mut self, name: &Spanned<String>, kinds: &[PlaceKind]) -> Option<End> {
         let words: Vec<&str> = kinds.iter().map(|kind| kind.name()).collect();
         let words = words.join(" or ");
         match self.places.get(&name.value) {
-            Some(place) if kinds.contains(&Kind::of(place)) => {
+            Some(place) if kinds.contains(&place.kind()) => {
                 return Some(End {
                     name: name.value.clone(),
                     place: place.clone(),
                 });
             }
             Some(place) => {
-                let kind = Kind::of(place).name();
+                let kind = place.kind().name();
                 let what = format!("`{}` is a {kind}; here stands a {words}", name.value);
                 self.wrong(name.referenced, what);
             }
@@ -256,7 +230,7 @@ impl Resolver<'_> {
                 let known = self
                     .places
                     .iter()
-                    .filter(|(_, place)| kinds.contains(&Kind::of(place)))
+                    .filter(|(_, place)| kinds.contains(&place.kind()))
                     .map(|(name, _)| name.as_str());
                 let what = unknown(&words, &name.value, known);
                 self.wrong(name.referenced, what);
@@ -272,26 +246,27 @@ impl Resolver<'_> {
         through: Option<&Spanned<String>>,
         collections: &[Text],
     ) -> Option<Route> {
-        let from_end = self.end(from, &[Kind::Source, Kind::Lake]);
-        let to_end = self.end(to, &[Kind::Lake, Kind::Warehouse]);
+        let from_end = self.end(from, &[PlaceKind::Source, PlaceKind::Lake]);
+        let to_end = self.end(to, &[PlaceKind::Lake, PlaceKind::Warehouse]);
         let through_end = match through {
-            Some(name) => Some(self.end(name, &[Kind::Lake])?),
+            Some(name) => Some(self.end(name, &[PlaceKind::Lake])?),
             None => None,
         };
         let (from_end, to_end) = (from_end?, to_end?);
-        match (Kind::of(&from_end.place), Kind::of(&to_end.place), through) {
-            (Kind::Source, Kind::Warehouse, None) => self.wrong(
+        match (from_end.place.kind(), to_end.place.kind(), through) {
+            (PlaceKind::Source, PlaceKind::Warehouse, None) => self.wrong(
                 to.referenced,
                 "from a source into a warehouse it goes through a lake: name it with `through`",
             ),
-            (Kind::Lake, Kind::Lake, _) => self.wrong(
+            (PlaceKind::Lake, PlaceKind::Lake, _) => self.wrong(
                 to.referenced,
                 "from a lake it goes into a warehouse, not into another lake",
             ),
-            (Kind::Lake, _, Some(through)) | (_, Kind::Lake, Some(through)) => self.wrong(
-                through.referenced,
-                "`through` is for what goes from a source into a warehouse",
-            ),
+            (PlaceKind::Lake, _, Some(through)) | (_, PlaceKind::Lake, Some(through)) => self
+                .wrong(
+                    through.referenced,
+                    "`through` is for what goes from a source into a warehouse",
+                ),
             _ => {}
         }
         Some(Route {
@@ -316,7 +291,7 @@ impl Resolver<'_> {
         if options.symlink_manifest == Some(true) && options.deletion_vectors != Some(false) {
             self.wrong(at, "`symlink_manifest` needs `deletion_vectors: false`");
         }
-        if Kind::of(&route.from.place) == Kind::Lake {
+        if route.from.place.kind() == PlaceKind::Lake {
             let given = [
                 ("history", options.history.is_some()),
                 ("index", options.index.is_some()),
@@ -583,11 +558,11 @@ impl Resolver<'_> {
             entry.through.as_ref(),
             &entry.collections,
         )?;
-        let into_warehouse = Kind::of(&route.to.place) == Kind::Warehouse;
+        let into_warehouse = route.to.place.kind() == PlaceKind::Warehouse;
         if into_warehouse && entry.format != Format::Delta {
             self.wrong(at, "`format` is for what goes into a lake");
         }
-        let from_lake = Kind::of(&route.from.place) == Kind::Lake;
+        let from_lake = route.from.place.kind() == PlaceKind::Lake;
         if from_lake && (entry.filter.is_some() || !entry.fields.is_empty()) {
             self.wrong(at, "`filter` and `fields` are for what comes from a source");
         }
@@ -616,8 +591,8 @@ impl Resolver<'_> {
     }
 
     fn verify(&mut self, entry: &VerifyEntry) -> Option<Work> {
-        let from = self.end(&entry.from, &[Kind::Source]);
-        let to = self.end(&entry.to, &[Kind::Lake]);
+        let from = self.end(&entry.from, &[PlaceKind::Source]);
+        let to = self.end(&entry.to, &[PlaceKind::Lake]);
         Some(Work::Verify(Verify {
             route: Route {
                 from: from?,
@@ -633,11 +608,11 @@ impl Resolver<'_> {
     fn sql(&mut self, at: Location, entry: &SqlEntry) -> Option<Work> {
         match (&entry.lake, &entry.query, &entry.warehouse, &entry.script) {
             (Some(lake), Some(query), None, None) => {
-                let lake = self.end(lake, &[Kind::Lake]);
+                let lake = self.end(lake, &[PlaceKind::Lake]);
                 let attach: Vec<Option<End>> = entry
                     .attach
                     .iter()
-                    .map(|name| self.end(name, &[Kind::Warehouse]))
+                    .map(|name| self.end(name, &[PlaceKind::Warehouse]))
                     .collect();
                 let into = match &entry.into {
                     None => None,
@@ -666,7 +641,7 @@ impl Resolver<'_> {
                     self.wrong(at, "`into` and `attach` are for a `query` of a `lake`");
                 }
                 Some(Work::Script(Script {
-                    warehouse: self.end(warehouse, &[Kind::Warehouse])?,
+                    warehouse: self.end(warehouse, &[PlaceKind::Warehouse])?,
                     script: script.as_str().to_owned(),
                 }))
             }

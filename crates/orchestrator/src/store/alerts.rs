@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use rusqlite::{Transaction, params};
 use tributary_model::Result;
 
-use super::{Store, moment, of_json, of_moment, to_json};
+use super::{Store, moment, now, of_json, of_moment, to_json};
 use crate::deliver::{AlertState, Message};
 use crate::status::AlertStatus;
 
@@ -148,7 +148,7 @@ impl Store {
         host: String,
     ) -> Result<Vec<AlertStatus>> {
         self.transact(move |db| {
-            let now = of_moment(moment(Utc::now()));
+            let now = now();
             let known = firing(db)?;
             let mut changed = Vec::new();
             for raised in &raised {

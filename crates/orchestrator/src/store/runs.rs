@@ -5,7 +5,7 @@ use rusqlite::{OptionalExtension, Row, Transaction, params};
 use tributary_model::{Error, ErrorKind, Result};
 use uuid::Uuid;
 
-use super::{Store, moment, of_json, of_moment, to_json};
+use super::{Store, moment, now, of_json, of_moment, to_json};
 use crate::config::Overlap;
 use crate::engine::Moved;
 use crate::objects::CreatedObject;
@@ -123,7 +123,7 @@ pub(super) fn enqueue(
             }
         }
     }
-    let now = Utc::now();
+    let now = now();
     let run = Run {
         id: Uuid::now_v7().to_string(),
         job: request.job.clone(),
@@ -132,9 +132,9 @@ pub(super) fn enqueue(
             None => RunState::Queued,
         },
         cause: cause.clone(),
-        queued_at: of_moment(moment(now)),
+        queued_at: now,
         started_at: None,
-        ended_at: refused.is_some().then(|| of_moment(moment(now))),
+        ended_at: refused.is_some().then_some(now),
         documents: 0,
         bytes: 0,
         error: refused,
@@ -318,7 +318,7 @@ impl Store {
             let mut runs: Vec<Run> = query.query_map([], run_of)?.collect::<Result<_, _>>()?;
             for run in &mut runs {
                 run.state = RunState::Running;
-                run.started_at = Some(of_moment(moment(Utc::now())));
+                run.started_at = Some(now());
                 db.execute(
                     "UPDATE run SET state = 'running', started_at = ?2 WHERE id = ?1",
                     params![run.id, run.started_at.map(moment)],

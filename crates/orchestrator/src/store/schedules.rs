@@ -5,7 +5,7 @@ use rusqlite::{OptionalExtension, Transaction, params};
 use tributary_model::Result;
 
 use super::runs::{Enqueued, Request, enqueue};
-use super::{Store, moment, of_moment};
+use super::{Store, moment, now, of_moment};
 use crate::status::Cause;
 
 impl Store {
@@ -23,7 +23,7 @@ impl Store {
             if let Some(known) = known {
                 return Ok(of_moment(known));
             }
-            let now = of_moment(moment(Utc::now()));
+            let now = now();
             pass(db, &job, &pattern, now)?;
             Ok(now)
         })

@@ -74,7 +74,7 @@ pub(super) async fn check(arguments: &CheckArguments) -> Result<u8> {
             let places = all.iter().map(|(name, place, found)| {
                 json!({
                     "name": name,
-                    "kind": kind(place),
+                    "kind": place.kind().name(),
                     "source": match found { Found::Source(source) => report::of_source(source), _ => json!(null) },
                     "lake": match found { Found::Lake(lake) => report::of_target(lake), _ => json!(null) },
                     "error": found.error().map(ToString::to_string),
@@ -112,7 +112,7 @@ fn tell(plan: &Plan, all: &[(&String, &Place, Found)], fix: bool) {
             (Found::Warehouse, false) => "can be reached".to_owned(),
             (_, true) | (Found::Unreachable(_), _) => "WRONG".to_owned(),
         };
-        say(&format!("{} {name}: {state}", kind(place)));
+        say(&format!("{} {name}: {state}", place.kind().name()));
         for what in found.changed() {
             say(&format!("changed: {what}"));
         }
@@ -125,14 +125,6 @@ fn tell(plan: &Plan, all: &[(&String, &Place, Found)], fix: bool) {
     }
     if fix && all.iter().all(|(.., found)| found.changed().is_empty()) {
         say("changed: nothing");
-    }
-}
-
-fn kind(place: &Place) -> &'static str {
-    match place {
-        Place::Source(_) => "source",
-        Place::Lake(_) => "lake",
-        Place::Warehouse(_) => "warehouse",
     }
 }
 
