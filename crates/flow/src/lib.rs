@@ -5,11 +5,14 @@
 //! stand [`ChangeSource`] and [`ChangeSink`], which [`sync::sync`] joins once a collection is loaded,
 //! and [`LookupSource`] and [`ComparedTables`], which [`verify::verify`] compares. [`tables::take_over`] joins
 //! a [`TableSource`], the tables of a lake, and a [`TableSink`], those of a warehouse; a [`FileStage`] is where
-//! one puts files for its server to fetch. What a query reads beside the lake is an [`AttachedDatabase`].
+//! one puts files for its server to fetch. What a query reads beside the lake is an [`AttachedDatabase`]. Triggers
+//! follow an [`EventSource`], and their functions read and write a [`DocumentStore`].
 
 pub mod attached;
 pub mod batch;
 pub mod changes;
+pub mod documents;
+pub mod events;
 pub mod failpoint;
 pub mod follow;
 pub mod load;
@@ -30,6 +33,8 @@ pub use changes::{
     Applied, Change, ChangeBatch, ChangeSink, ChangeSource, ChangeTable, Event, EventBatch,
     EventKind, HistoryWindow, Stages, Stopwatch, TransactionId,
 };
+pub use documents::{DocumentCall, DocumentError, DocumentScope, DocumentStore};
+pub use events::{EventSource, RawEvent, RawEvents, Watch};
 pub use failpoint::Failpoint;
 pub use follow::{FollowOptions, Followed, OnDrop};
 pub use load::{CollectionOutcome, LoadOptions, LoadReport, load, load_collections};

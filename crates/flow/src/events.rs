@@ -1,0 +1,98 @@
+//! The events of a change stream as they are, for those who want them whole.
+
+use std::time::SystemTime;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use tokio::sync::mpsc;
+use tributary_model::{ClusterTime, Position, Result};
+
+use crate::changes::HistoryWindow;
+
+/// What is watched.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Watch {
+    /// The database; none for the whole deployment.
+    pub database: Option<String>,
+    /// The collection; none for all of the database.
+    pub collection: Option<String>,
+    /// Stages behind `$changeStream`, each a document of raw BSON. None of them takes `_id`,
+    /// `operationType`, `ns`, `clusterTime` and `wallTime` away, or a [`ProjectedEvent`](Self::is_projected)
+    /// keeps them.
+    pub stages: Vec<Bytes>,
+    /// Whether the last stage is a projection that may take away what is needed of each event. The source
+    /// keeps that aside then.
+    pub is_projected: bool,
+    /// Whether updates come with the document as it is when they are read.
+    pub full_document: bool,
+    /// Whether events come with the document before the change, where the server keeps it.
+    pub before_change: bool,
+    /// Whether events beyond those of documents come too: `create`, `modify`, `createIndexes`, …
+    pub expanded: bool,
+}
+
+/// One event.
+#[derive(Debug, Clone)]
+pub struct RawEvent {
+    /// The `_data` of its resume token.
+    pub token: String,
+    /// When it happened, by the deployment's clock.
+    pub cluster_time: ClusterTime,
+    /// When it happened, by the server's wall clock, in milliseconds since 1970.
+    pub wall_time: i64,
+    /// Its `operationType`.
+    pub operation: String,
+    /// The database that it is about; empty where it is about none.
+    pub database: String,
+    /// The collection, where it is about one.
+    pub collection: Option<String>,
+    /// The whole event as raw BSON, its `_id` included, as the stages left it.
+    pub document: Bytes,
+    /// Whether it was too large with everything, and came without `updateDescription` and
+    /// `fullDocumentBeforeChange`, or even without `fullDocument`.
+    pub is_reduced: bool,
+}
+
+/// Events as they came off the wire together, in the order of the stream.
+#[derive(Debug, Clone)]
+pub struct RawEvents {
+    /// The events; none where the stream was idle.
+    pub events: Vec<RawEvent>,
+    /// How far the stream has got with them.
+    pub position: Position,
+    /// Everything up to this moment has been passed on.
+    pub complete_to: ClusterTime,
+    /// Bytes of the server's reply.
+    pub bytes: usize,
+    /// When they were received.
+    pub received: SystemTime,
+}
+
+/// A deployment whose events can be followed.
+///
+/// Order: that of the deployment. Duplicates: an event comes once in each call of `follow`.
+#[async_trait]
+pub trait EventSource: Send + Sync {
+    /// Where it is, without credentials.
+    fn place(&self) -> &str;
+
+    /// Where the deployment is now.
+    async fn now(&self) -> Result<Position>;
+
+    /// Sends the events behind `from` to `out`, batch by batch and without end; an idle stream sends
+    /// batches without events. Returns without an error when `out` is closed, or behind an event
+    /// `invalidate`, with which the stream of a collection or database that is gone ends; following can
+    /// go on from that event's position.
+    ///
+    /// # Errors
+    /// As [`ChangeSource::follow`](crate::ChangeSource::follow).
+    async fn follow(
+        &self,
+        watch: &Watch,
+        from: &Position,
+        out: mpsc::Sender<RawEvents>,
+    ) -> Result<()>;
+
+    /// How far back the deployment remembers; none where the user may not know.
+    async fn window(&self) -> Result<Option<HistoryWindow>>;
+}

@@ -1,0 +1,1 @@
+//! The directory of an application, as App Services exports it.

@@ -1,0 +1,9 @@
+//! Triggers and functions with the semantics of MongoDB Atlas.
+//!
+//! An [`app`] is a directory as App Services exports it: triggers, functions in JavaScript, values, services and
+//! endpoints. A [`script`] runs its functions, on threads of their own and within limits, and what they reach
+//! beyond themselves is a [`services::Services`].
+
+pub mod app;
+pub mod script;
+pub mod services;

@@ -1,0 +1,125 @@
+//! The JavaScript of functions: where it runs, and what it finds there.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+/// All that the functions of an application see of it.
+#[derive(Debug, Clone, Default)]
+pub struct Program {
+    /// Their sources, by name. A name may hold slashes.
+    pub functions: BTreeMap<String, Source>,
+    /// Other files that they may `require`, by their path below `functions/`, `node_modules/…` included.
+    pub modules: BTreeMap<String, Source>,
+    /// `context.values`, each a document of raw BSON with the value as its field `v`.
+    pub values: BTreeMap<String, Bytes>,
+    /// `context.environment.tag`.
+    pub environment: String,
+    /// `context.environment.values`, as `values`.
+    pub environment_values: BTreeMap<String, Bytes>,
+    /// `context.services`: the kind of each, by name: `mongodb`, `aws`, `http`, `twilio`, `github` or `push`.
+    pub services: BTreeMap<String, String>,
+    /// `context.app`: the id and name of the application.
+    pub app: (String, String),
+}
+
+/// A file of JavaScript.
+#[derive(Debug, Clone)]
+pub struct Source {
+    /// What traces of calls name it: its path below the application's directory.
+    pub file: String,
+    /// Its text.
+    pub text: Arc<str>,
+}
+
+/// What a run may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Memory of one thread's JavaScript, in bytes.
+    pub memory: usize,
+    /// Its stack, in bytes.
+    pub stack: usize,
+    /// How long a run may take, waiting included.
+    pub timeout: Duration,
+    /// The most bytes that a run may write to its console; what comes behind is left out.
+    pub console: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            memory: 256 << 20,
+            stack: 1 << 20,
+            timeout: Duration::from_secs(300),
+            console: 64 << 10,
+        }
+    }
+}
+
+/// A call of a function.
+#[derive(Debug, Clone)]
+pub struct Call {
+    /// The name of the function.
+    pub function: String,
+    /// A document of raw BSON whose field `v` is the array of arguments.
+    pub arguments: Bytes,
+    /// `context.request`, as a document of raw BSON; none where nobody asked over HTTP.
+    pub request: Option<Bytes>,
+}
+
+/// What came of a call.
+#[derive(Debug, Clone)]
+pub struct Outcome {
+    /// A document of raw BSON whose field `v` is what the function returned (missing for `undefined`),
+    /// or why it did not.
+    pub result: Result<Bytes, Failure>,
+    /// What it wrote to its console, a line each.
+    pub console: Vec<ConsoleLine>,
+    /// How long it took.
+    pub duration: Duration,
+}
+
+/// A line of the console.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConsoleLine {
+    /// `log`, `info`, `warn`, `error` or `debug`.
+    pub level: &'static str,
+    /// The text.
+    pub text: String,
+}
+
+/// Why a call failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// In which way.
+    pub kind: FailureKind,
+    /// The name of what was thrown, such as `TypeError`.
+    pub name: String,
+    /// What it says.
+    pub message: String,
+    /// The file and line where it was thrown, where that is known.
+    pub place: Option<(String, u32)>,
+    /// The trace of calls, where there is one.
+    pub stack: Option<String>,
+}
+
+/// In which way a call failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FailureKind {
+    /// It threw, or its promise was rejected.
+    Thrown,
+    /// It was not done in time.
+    TimedOut,
+    /// It took more memory than it may.
+    OutOfMemory,
+    /// There is no such function, or its file is no JavaScript.
+    NotLoaded,
+    /// It did not return, and nothing is left that it could wait for.
+    NeverSettled,
+    /// What it returned cannot be a BSON value, as where it contains itself.
+    BadResult,
+    /// Its thread ended, through no fault of its own.
+    Lost,
+}
