@@ -15,6 +15,7 @@ pub mod documents;
 pub mod events;
 pub mod failpoint;
 pub mod follow;
+pub mod ledger;
 pub mod load;
 pub mod observe;
 pub mod retry;
@@ -37,6 +38,10 @@ pub use documents::{DocumentCall, DocumentError, DocumentScope, DocumentStore};
 pub use events::{EventSource, RawEvent, RawEvents, Watch};
 pub use failpoint::Failpoint;
 pub use follow::{FollowOptions, Followed, OnDrop};
+pub use ledger::{
+    DeadLetter, FunctionRun, Progress, RunError, StartAt, TriggerLedger, TriggerRecord,
+    TriggerState,
+};
 pub use load::{CollectionOutcome, LoadOptions, LoadReport, load, load_collections};
 pub use observe::{All, AppliedBatch, Lag, Observer, Quiet};
 pub use snapshot::{
