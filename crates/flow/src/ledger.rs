@@ -89,6 +89,9 @@ pub enum StartAt {
 /// What came of events.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Progress {
+    /// The [`TriggerRecord::revision`] that this is progress of. Where something was asked of the trigger
+    /// since, how far it has got is not recorded, for it may be somewhere else now; everything else is.
+    pub revision: u64,
     /// As in [`TriggerRecord`].
     pub position: Option<Position>,
     /// As there.

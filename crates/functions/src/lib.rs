@@ -2,8 +2,9 @@
 //!
 //! An [`app`] is a directory as App Services exports it: triggers, functions in JavaScript, values, services and
 //! endpoints. A [`script`] runs its functions, on threads of their own and within limits, and what they reach
-//! beyond themselves is a [`services::Services`].
+//! beyond themselves is a [`services::Services`]. A [`trigger`] has them run for events and at moments.
 
 pub mod app;
 pub mod script;
 pub mod services;
+pub mod trigger;

@@ -7,8 +7,9 @@ use bytes::Bytes;
 
 /// All services of an application.
 pub trait Services: Send + Sync {
-    /// What one run of a function reaches: what it leaves open is closed when this is dropped.
-    fn scope(&self) -> Arc<dyn ServiceScope>;
+    /// What one run of a function reaches, by the number of the run: what it leaves open is closed when this
+    /// is dropped.
+    fn scope(&self, run: u64) -> Arc<dyn ServiceScope>;
 }
 
 /// The services, to one run of a function.

@@ -1,0 +1,153 @@
+//! What came of runs, gathered until it is recorded together with the position that it reaches.
+
+use std::time::{Duration, Instant, SystemTime};
+
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use tributary_flow::{DeadLetter, FunctionRun, Progress, RunError};
+use uuid::Uuid;
+
+use super::Trigger;
+use crate::script::{Failure, Outcome};
+
+/// How long what came of runs is gathered: a process that is killed repeats so much.
+pub(super) const INTERVAL: Duration = Duration::from_millis(100);
+/// How many runs that succeeded are logged of each interval. Those that failed all are.
+const LOGGED: usize = 20;
+
+/// What came of runs since it was recorded last.
+#[derive(Debug)]
+pub(super) struct Journal {
+    progress: Progress,
+    logged: usize,
+    recorded_at: Instant,
+}
+
+impl Journal {
+    pub(super) fn new() -> Self {
+        Self {
+            progress: Progress::default(),
+            logged: 0,
+            recorded_at: Instant::now(),
+        }
+    }
+
+    /// A run has ended: its try `attempt` of `subject`.
+    pub(super) fn ran(
+        &mut self,
+        trigger: &Trigger,
+        subject: &str,
+        attempt: u32,
+        outcome: &Outcome,
+    ) {
+        let failed = outcome.result.is_err();
+        match failed {
+            true => self.progress.failed += 1,
+            false => self.progress.succeeded += 1,
+        }
+        if !failed {
+            let is_told = trigger.policy.log_successes || !outcome.console.is_empty();
+            if !is_told || self.logged >= LOGGED {
+                return;
+            }
+            self.logged += 1;
+        }
+        let cause = format!("trigger {}", trigger.name);
+        let run = run_of(
+            &trigger.app,
+            &trigger.function,
+            cause,
+            Some(subject.to_owned()),
+            attempt,
+            outcome,
+        );
+        self.progress.runs.push(run);
+    }
+
+    /// An event is not tried any more.
+    pub(super) fn gave_up(
+        &mut self,
+        trigger: &Trigger,
+        subject: &str,
+        arguments: Bytes,
+        error: String,
+        attempts: u32,
+    ) {
+        tracing::warn!(
+            trigger = trigger.name,
+            attempts,
+            error,
+            "an event has become a dead letter"
+        );
+        self.progress.dead.push(DeadLetter {
+            id: Uuid::now_v7().to_string(),
+            trigger: trigger.name.clone(),
+            token: subject.to_owned(),
+            arguments,
+            error,
+            attempts,
+            at: Utc::now(),
+        });
+    }
+
+    /// Whether it is time to record it, or something is in it that must not wait.
+    pub(super) fn is_due(&self) -> bool {
+        !self.progress.dead.is_empty() || self.recorded_at.elapsed() >= INTERVAL
+    }
+
+    /// When it will be.
+    pub(super) fn due_at(&self) -> Instant {
+        self.recorded_at + INTERVAL
+    }
+
+    /// Takes what there is, to be recorded.
+    pub(super) fn take(&mut self) -> Progress {
+        self.logged = 0;
+        self.recorded_at = Instant::now();
+        std::mem::take(&mut self.progress)
+    }
+}
+
+/// The record of a run that has just ended.
+pub(crate) fn run_of(
+    app: &str,
+    function: &str,
+    cause: String,
+    subject: Option<String>,
+    attempt: u32,
+    outcome: &Outcome,
+) -> FunctionRun {
+    let started_at: DateTime<Utc> = SystemTime::now()
+        .checked_sub(outcome.duration)
+        .unwrap_or(SystemTime::UNIX_EPOCH)
+        .into();
+    FunctionRun {
+        id: Uuid::now_v7().to_string(),
+        app: app.to_owned(),
+        function: function.to_owned(),
+        cause,
+        subject,
+        attempt,
+        started_at,
+        duration: outcome.duration,
+        error: outcome.result.as_ref().err().map(|failure| RunError {
+            message: text_of(failure),
+            file: failure.place.as_ref().map(|(file, _)| file.clone()),
+            line: failure.place.as_ref().map(|(_, line)| *line),
+            stack: failure.stack.clone(),
+        }),
+        console: outcome
+            .console
+            .iter()
+            .map(|line| (line.level.to_owned(), line.text.clone()))
+            .collect(),
+    }
+}
+
+/// A failure as one line: `TypeError: x is not a function`.
+pub(crate) fn text_of(failure: &Failure) -> String {
+    match failure.name.is_empty() {
+        true => failure.message.clone(),
+        false => format!("{}: {}", failure.name, failure.message),
+    }
+}

@@ -1,0 +1,229 @@
+//! Events that run one after the other.
+
+use std::collections::VecDeque;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use tokio::sync::mpsc;
+use tributary_flow::{RawEvent, StartAt};
+use tributary_model::{Position, Result};
+
+use super::keeper::{Ended, Lane};
+use super::stream::Delivery;
+use super::{OnFailure, Task, arguments};
+use crate::script::{FailureKind, Outcome};
+
+/// The most events that are handed over together: enough to make a hand-over cheap, few enough to be
+/// stopped between.
+const TOGETHER: usize = 256;
+/// The most bytes of them.
+const TOGETHER_BYTES: usize = 8 << 20;
+
+/// Runs what is delivered, until it ends.
+pub(super) async fn run(
+    lane: &mut Lane,
+    mut deliveries: mpsc::Receiver<Result<Delivery>>,
+) -> Result<Ended> {
+    loop {
+        let due = tokio::time::Instant::from_std(lane.journal.due_at());
+        let delivery = tokio::select! {
+            biased;
+            () = lane.stop.cancelled() => return lane.end(Ended::Stopped).await,
+            () = lane.is_asked() => return lane.end(Ended::Asked).await,
+            delivery = deliveries.recv() => delivery,
+            () = tokio::time::sleep_until(due), if lane.is_dirty => {
+                lane.record().await?;
+                continue;
+            }
+        };
+        let Some(delivery) = delivery else {
+            return lane.end(Ended::Again).await;
+        };
+        let delivery = match delivery {
+            Ok(delivery) => delivery,
+            Err(error) => {
+                lane.end(Ended::Again).await?;
+                return Err(error);
+            }
+        };
+        let mut waiting: VecDeque<RawEvent> = delivery.events.into();
+        while !waiting.is_empty() {
+            lane.live.queued.store(waiting.len(), Ordering::Relaxed);
+            lane.live
+                .oldest(waiting.front().map(|event| event.wall_time));
+            if lane.stop.is_cancelled() {
+                return lane.end(Ended::Stopped).await;
+            }
+            if lane.was_asked() {
+                return lane.end(Ended::Asked).await;
+            }
+            if let Some(ended) = run_some(lane, &mut waiting, &delivery.position).await? {
+                return lane.end(ended).await;
+            }
+            if lane.journal.is_due() {
+                lane.record().await?;
+            }
+        }
+        lane.live.queued.store(0, Ordering::Relaxed);
+        lane.live.oldest(None);
+        lane.reaches(delivery.position);
+        if deliveries.is_empty() && lane.journal.is_due() {
+            lane.record().await?;
+        }
+    }
+}
+
+/// Runs the first of the events that wait.
+async fn run_some(
+    lane: &mut Lane,
+    waiting: &mut VecDeque<RawEvent>,
+    reached: &Position,
+) -> Result<Option<Ended>> {
+    let mut tasks = Vec::new();
+    let mut chains = Vec::new();
+    let mut bytes = 0;
+    let now = Instant::now();
+    for event in waiting.iter().take(TOGETHER) {
+        bytes += event.document.len();
+        if bytes > TOGETHER_BYTES && !tasks.is_empty() {
+            break;
+        }
+        let task = Task {
+            run: lane.next_run(),
+            arguments: arguments::of_event(&event.document),
+        };
+        let key = arguments::key_of_event(&event.document);
+        chains.push((task.run, lane.recursion.begins(key, now)));
+        tasks.push(task);
+    }
+    lane.live.in_flight.store(1, Ordering::Relaxed);
+    let outcomes = lane.trigger.processor.run_in_order(tasks).await;
+    lane.live.in_flight.store(0, Ordering::Relaxed);
+    for (outcome, (run, chain)) in outcomes.iter().zip(chains) {
+        let Some(event) = waiting.front() else { break };
+        lane.ran(&event.token, 1, outcome);
+        let written = lane.trigger.processor.written(run);
+        let endless = lane.recursion.wrote(chain, &written, Instant::now());
+        if outcome.result.is_err() {
+            let event = event.clone();
+            return try_again(lane, event, waiting, reached, outcome.clone()).await;
+        }
+        let passed = waiting.pop_front();
+        if let Some(event) = passed {
+            lane.reaches(behind(&event, reached));
+        }
+        if let Err(reason) = endless {
+            return Ok(Some(lane.suspend(reason).await?));
+        }
+    }
+    Ok(None)
+}
+
+/// Tries the first of the events that wait, which has failed, until it succeeds or is given up on.
+async fn try_again(
+    lane: &mut Lane,
+    event: RawEvent,
+    waiting: &mut VecDeque<RawEvent>,
+    reached: &Position,
+    mut outcome: Outcome,
+) -> Result<Option<Ended>> {
+    let mut attempts = Attempts::default();
+    loop {
+        let Some(wait) = attempts.failed(&outcome, &lane.trigger.policy) else {
+            break;
+        };
+        // What was done before is not to be repeated for this event's sake.
+        lane.record().await?;
+        tokio::select! {
+            biased;
+            () = lane.stop.cancelled() => return Ok(Some(Ended::Stopped)),
+            () = lane.is_asked() => return Ok(Some(Ended::Asked)),
+            () = tokio::time::sleep(wait) => {}
+        }
+        let task = Task {
+            run: lane.next_run(),
+            arguments: arguments::of_event(&event.document),
+        };
+        let run = task.run;
+        lane.live.in_flight.store(1, Ordering::Relaxed);
+        outcome = lane.trigger.processor.run(task).await;
+        lane.live.in_flight.store(0, Ordering::Relaxed);
+        lane.ran(&event.token, attempts.count + 1, &outcome);
+        // A try again is caused by nothing but the event.
+        let _ = lane.trigger.processor.written(run);
+        if outcome.result.is_ok() {
+            break;
+        }
+    }
+    if let Err(failure) = &outcome.result {
+        let error = super::journal::text_of(failure);
+        if lane.trigger.policy.on_failure == OnFailure::Suspend {
+            let reason = format!("its function failed {} times: {error}", attempts.count);
+            return Ok(Some(lane.suspend(reason).await?));
+        }
+        lane.gave_up(
+            &event.token,
+            arguments::of_event(&event.document),
+            error,
+            attempts.count,
+        );
+    }
+    waiting.pop_front();
+    lane.reaches(behind(&event, reached));
+    Ok(None)
+}
+
+/// How often something has failed.
+#[derive(Debug, Default)]
+pub(super) struct Attempts {
+    /// Tries that count.
+    pub(super) count: u32,
+    /// Tries that ended through no fault of the function.
+    lost: u32,
+}
+
+/// How often what another run has ended is tried again: it may be this one that ends others.
+const LOST: u32 = 5;
+
+impl Attempts {
+    /// A try has failed: how long to wait before the next; none where it is of no use.
+    pub(super) fn failed(
+        &mut self,
+        outcome: &Outcome,
+        policy: &super::Policy,
+    ) -> Option<std::time::Duration> {
+        let kind = match &outcome.result {
+            Ok(_) => return None,
+            Err(failure) => failure.kind,
+        };
+        if kind == FailureKind::Lost && self.lost < LOST {
+            self.lost += 1;
+            return Some(policy.wait_after(1).min(std::time::Duration::from_secs(1)));
+        }
+        self.count += 1;
+        // What it did is done, and it would return the same.
+        let is_final = matches!(kind, FailureKind::NotLoaded | FailureKind::BadResult);
+        (!is_final && self.count <= policy.retries).then(|| policy.wait_after(self.count))
+    }
+}
+
+/// The position right behind an event, in the stream of `reached`.
+pub(super) fn behind(event: &RawEvent, reached: &Position) -> Position {
+    Position {
+        cluster_time: event.cluster_time,
+        resume_token: Some(event.token.clone()),
+        ..reached.clone()
+    }
+}
+
+/// Where a trigger is to begin, as a position.
+pub(super) fn position_of(from: StartAt) -> Option<Position> {
+    match from {
+        StartAt::Now => None,
+        StartAt::Time(time) => {
+            let seconds = u32::try_from(time.timestamp()).unwrap_or(0);
+            let time = tributary_model::ClusterTime::new(seconds, 0);
+            Some(Position::at(time))
+        }
+    }
+}

@@ -1,0 +1,365 @@
+//! Streams of events, which triggers of one source share where what they want allows it.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use bson::doc;
+use bytes::Bytes;
+use tokio::sync::mpsc;
+use tokio_util::task::AbortOnDropHandle;
+use tributary_flow::{EventSource, RawEvent, RawEvents, Watch};
+use tributary_model::{Error, ErrorKind, Position, Result};
+
+use super::Selection;
+
+/// How long a stream waits for others to share it before it begins.
+const SETTLES: Duration = Duration::from_millis(100);
+/// How many deliveries may wait for a trigger: each is what the server sent at once, 16 MB at most.
+const QUEUE: usize = 4;
+/// How long a stream that is shared waits for one of its triggers. Then that one gets a stream of its own.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// How far positions may lie apart whose triggers share a stream, in seconds: who is ahead waits for those
+/// behind.
+const APART: u32 = 10;
+/// How often a trigger without events is told how far its stream has got.
+const HEARTBEAT: Duration = Duration::from_secs(5);
+/// How long to wait before a stream that has ended is opened again.
+const BREATHER: Duration = Duration::from_millis(500);
+
+/// Events that are about to be triggered.
+#[derive(Debug)]
+pub(super) struct Delivery {
+    /// They, in their order; none where it is merely told how far the stream has got.
+    pub(super) events: Vec<RawEvent>,
+    /// How far the stream has got with them.
+    pub(super) position: Position,
+}
+
+/// What a trigger wants to have delivered.
+pub(super) struct Wanted {
+    pub(super) source: Arc<dyn EventSource>,
+    pub(super) source_name: String,
+    pub(super) selection: Selection,
+    pub(super) from: Position,
+}
+
+/// What triggers have in common that can share a stream.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Shared {
+    source_name: String,
+    full_document: bool,
+    before_change: bool,
+}
+
+/// All streams.
+#[derive(Default)]
+pub(super) struct Hub {
+    joining: Mutex<HashMap<Shared, Vec<Member>>>,
+}
+
+/// A trigger, to its stream.
+struct Member {
+    selection: Selection,
+    /// What it has been told, or begins behind.
+    position: Position,
+    out: mpsc::Sender<Result<Delivery>>,
+    told_at: Instant,
+}
+
+impl Hub {
+    /// Events of which a trigger wants to hear. The stream ends when nobody listens any more.
+    pub(super) fn subscribe(self: &Arc<Self>, wanted: Wanted) -> mpsc::Receiver<Result<Delivery>> {
+        let (out, deliveries) = mpsc::channel(QUEUE);
+        let Wanted {
+            source,
+            source_name,
+            selection,
+            from,
+        } = wanted;
+        let can_share = selection.matching.is_none() && selection.project.is_none();
+        let shared = Shared {
+            source_name,
+            full_document: selection.full_document,
+            before_change: selection.before_change,
+        };
+        let member = Member {
+            selection,
+            position: from,
+            out,
+            told_at: Instant::now(),
+        };
+        if !can_share {
+            tokio::spawn(Stream::of(source, vec![member]).run());
+            return deliveries;
+        }
+        let mut joining = self.joining.lock().unwrap_or_else(PoisonError::into_inner);
+        let members = joining.entry(shared.clone()).or_default();
+        members.push(member);
+        if members.len() == 1 {
+            let hub = Arc::clone(self);
+            tokio::spawn(async move {
+                tokio::time::sleep(SETTLES).await;
+                let members = hub
+                    .joining
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .remove(&shared);
+                for members in near_one_another(members.unwrap_or_default()) {
+                    tokio::spawn(Stream::of(Arc::clone(&source), members).run());
+                }
+            });
+        }
+        deliveries
+    }
+}
+
+/// Those that can share a stream without waiting long for one another.
+fn near_one_another(mut members: Vec<Member>) -> Vec<Vec<Member>> {
+    members.sort_by_key(|member| member.position.cluster_time);
+    let mut groups: Vec<Vec<Member>> = Vec::new();
+    for member in members {
+        let seconds = member.position.cluster_time.seconds();
+        let near = groups.last_mut().filter(|group| {
+            group.first().is_some_and(|first| {
+                seconds.saturating_sub(first.position.cluster_time.seconds()) <= APART
+            })
+        });
+        match near {
+            Some(group) => group.push(member),
+            None => groups.push(vec![member]),
+        }
+    }
+    groups
+}
+
+/// A stream, and who listens.
+struct Stream {
+    source: Arc<dyn EventSource>,
+    members: Vec<Member>,
+    watch: Watch,
+}
+
+impl Stream {
+    fn of(source: Arc<dyn EventSource>, members: Vec<Member>) -> Self {
+        let watch = watch_of(members.iter().map(|member| &member.selection));
+        Self {
+            source,
+            members,
+            watch,
+        }
+    }
+
+    /// Delivers until nobody listens, or it fails, which everybody hears.
+    async fn run(mut self) {
+        let watch = match &self.watch.stages {
+            stages if stages.iter().any(Bytes::is_empty) => {
+                let error = Error::new(ErrorKind::InvalidData, "a stage cannot be written as BSON");
+                return self.fail(error).await;
+            }
+            _ => self.watch.clone(),
+        };
+        let Some(mut from) = self
+            .members
+            .iter()
+            .map(|member| member.position.clone())
+            .reduce(|least, other| if least.reaches(&other) { other } else { least })
+        else {
+            return;
+        };
+        loop {
+            let (out, mut batches) = mpsc::channel::<RawEvents>(1);
+            let source = Arc::clone(&self.source);
+            let (watched, begins) = (watch.clone(), from.clone());
+            let following = AbortOnDropHandle::new(tokio::spawn(async move {
+                source.follow(&watched, &begins, out).await
+            }));
+            while let Some(batch) = batches.recv().await {
+                from = batch.position.clone();
+                self.deliver(batch).await;
+                if self.members.is_empty() {
+                    return;
+                }
+            }
+            match following.await {
+                // The stream of what is gone has ended; behind it there may be more.
+                Ok(Ok(())) => tokio::time::sleep(BREATHER).await,
+                Ok(Err(error)) => return self.fail(error).await,
+                Err(panic) => {
+                    let error = Error::new(ErrorKind::Internal, "a stream ended early");
+                    return self.fail(error.because(panic)).await;
+                }
+            }
+            if self.members.iter().all(|member| member.out.is_closed()) {
+                return;
+            }
+        }
+    }
+
+    async fn fail(self, error: Error) {
+        for member in self.members {
+            let _ = member.out.send(Err(error.clone())).await;
+        }
+    }
+
+    async fn deliver(&mut self, batch: RawEvents) {
+        let is_shared = self.members.len() > 1;
+        let mut staying = Vec::with_capacity(self.members.len());
+        for mut member in std::mem::take(&mut self.members) {
+            let events: Vec<RawEvent> = batch
+                .events
+                .iter()
+                .filter(|event| member.wants(event))
+                .cloned()
+                .collect();
+            let is_silent = events.is_empty();
+            if is_silent && member.told_at.elapsed() < HEARTBEAT {
+                if !member.out.is_closed() {
+                    staying.push(member);
+                }
+                continue;
+            }
+            let delivery = Delivery {
+                events,
+                // Who is ahead of the others stays where it is.
+                position: match batch.position.reaches(&member.position) {
+                    true => batch.position.clone(),
+                    false => member.position.clone(),
+                },
+            };
+            let reached = delivery.position.clone();
+            let sent = match is_shared {
+                true => member.out.send_timeout(Ok(delivery), PATIENCE).await,
+                false => member
+                    .out
+                    .send(Ok(delivery))
+                    .await
+                    .map_err(|error| mpsc::error::SendTimeoutError::Closed(error.0)),
+            };
+            match sent {
+                Ok(()) => {
+                    member.position = reached;
+                    member.told_at = Instant::now();
+                    staying.push(member);
+                }
+                Err(mpsc::error::SendTimeoutError::Closed(_)) => {}
+                Err(mpsc::error::SendTimeoutError::Timeout(_)) => {
+                    // What it was not sent is read again, for it alone.
+                    tracing::debug!(
+                        "a trigger that is slower than others gets a stream of its own"
+                    );
+                    let alone = Stream::of(Arc::clone(&self.source), vec![member]);
+                    spawn(alone);
+                }
+            }
+        }
+        self.members = staying;
+    }
+}
+
+/// Begins a stream. By itself, so that the type of its future does not contain itself.
+fn spawn(stream: Stream) {
+    let run: std::pin::Pin<Box<dyn Future<Output = ()> + Send>> = Box::pin(stream.run());
+    tokio::spawn(run);
+}
+
+impl Member {
+    fn wants(&self, event: &RawEvent) -> bool {
+        let of = |wanted: &Option<String>, is: Option<&str>| {
+            wanted
+                .as_deref()
+                .is_none_or(|wanted| is.is_some_and(|is| is == wanted))
+        };
+        let Selection {
+            database,
+            collection,
+            operations,
+            ..
+        } = &self.selection;
+        of(database, Some(&event.database))
+            && of(collection, event.collection.as_deref())
+            && operations.contains(&event.operation)
+            && !self.position.has_passed(&event.token, event.cluster_time)
+    }
+}
+
+/// What is watched for all of these together.
+fn watch_of<'a>(selections: impl Iterator<Item = &'a Selection>) -> Watch {
+    let selections: Vec<&Selection> = selections.collect();
+    let same = |of: fn(&Selection) -> &Option<String>| {
+        let first = selections
+            .first()
+            .and_then(|selection| of(selection).clone());
+        selections
+            .iter()
+            .all(|selection| *of(selection) == first)
+            .then_some(first)
+            .flatten()
+    };
+    let database = same(|selection| &selection.database);
+    let collection = match database {
+        Some(_) => same(|selection| &selection.collection),
+        None => None,
+    };
+    let any: Vec<bson::Document> = selections
+        .iter()
+        .map(|selection| {
+            let mut wanted = doc! { "operationType": { "$in": &selection.operations } };
+            if let Some(database) = &selection.database {
+                wanted.insert("ns.db", database);
+            }
+            if let Some(collection) = &selection.collection {
+                wanted.insert("ns.coll", collection);
+            }
+            wanted
+        })
+        .collect();
+    let mut stages = vec![raw(&doc! { "$match": { "$or": any } })];
+    let mut is_projected = false;
+    // Those with stages of their own are alone.
+    if let [selection] = selections[..] {
+        if let Some(matching) = &selection.matching {
+            stages.push(stage("$match", matching));
+        }
+        if let Some(project) = &selection.project {
+            stages.push(stage("$project", project));
+            is_projected = true;
+        }
+    }
+    Watch {
+        database,
+        collection,
+        stages,
+        is_projected,
+        full_document: selections.iter().any(|selection| selection.full_document),
+        before_change: selections.iter().any(|selection| selection.before_change),
+        expanded: selections.iter().any(|selection| {
+            selection
+                .operations
+                .iter()
+                .any(|operation| !ORDINARY.contains(&operation.as_str()))
+        }),
+    }
+}
+
+/// The operations that change streams tell of without being asked for more.
+const ORDINARY: [&str; 7] = [
+    "insert",
+    "update",
+    "replace",
+    "delete",
+    "drop",
+    "rename",
+    "dropDatabase",
+];
+
+fn stage(name: &str, document: &Bytes) -> Bytes {
+    match bson::deserialize_from_slice::<bson::Document>(document) {
+        Ok(document) => raw(&doc! { name: document }),
+        Err(_) => Bytes::new(),
+    }
+}
+
+fn raw(document: &bson::Document) -> Bytes {
+    bson::serialize_to_vec(document).map_or_else(|_| Bytes::new(), Bytes::from)
+}

@@ -1,0 +1,8 @@
+//! Triggers with a source, a ledger and functions that do as they are told.
+
+mod failures;
+mod fakes;
+mod order;
+mod recursion;
+mod schedule;
+mod streams;

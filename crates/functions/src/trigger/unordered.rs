@@ -1,0 +1,287 @@
+//! Events that run side by side.
+
+use std::collections::{HashSet, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use futures::stream::{FuturesUnordered, StreamExt};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tributary_flow::RawEvent;
+use tributary_model::{Position, Result};
+
+use super::keeper::{Ended, Lane};
+use super::ordered::{Attempts, behind};
+use super::recursion::Chain;
+use super::stream::Delivery;
+use super::{OnFailure, Policy, Processor, Task, arguments};
+use crate::script::Outcome;
+
+/// Events that have begun, in their order, and which of them have ended.
+#[derive(Debug, Default)]
+pub(super) struct Begun {
+    events: VecDeque<(u64, String, i64, Position)>,
+    ended: HashSet<u64>,
+    next: u64,
+    head: Option<String>,
+}
+
+impl Begun {
+    fn begin(&mut self, event: &RawEvent, reached: &Position) -> u64 {
+        let number = self.next;
+        self.next += 1;
+        self.head = Some(event.token.clone());
+        let position = behind(event, reached);
+        self.events
+            .push_back((number, event.token.clone(), event.wall_time, position));
+        number
+    }
+
+    /// An event has ended; answers the position up to which all have, where that is another now.
+    fn end(&mut self, number: u64) -> Option<Position> {
+        self.ended.insert(number);
+        let mut reached = None;
+        while let Some((number, ..)) = self.events.front() {
+            if !self.ended.remove(number) {
+                break;
+            }
+            reached = self.events.pop_front().map(|(_, _, _, position)| position);
+        }
+        reached
+    }
+
+    fn oldest(&self) -> Option<i64> {
+        self.events.front().map(|(_, _, wall_time, _)| *wall_time)
+    }
+
+    /// The tokens of those that have not ended.
+    fn unfinished(&self) -> Vec<String> {
+        self.events
+            .iter()
+            .filter(|(number, ..)| !self.ended.contains(number))
+            .map(|(_, token, ..)| token.clone())
+            .collect()
+    }
+}
+
+/// An event that has ended, with all its tries.
+struct Tried {
+    number: u64,
+    event: RawEvent,
+    chain: Chain,
+    /// Each with the run that it was.
+    outcomes: Vec<(u64, Outcome)>,
+    attempts: u32,
+    /// It was given up before its time, and is to be run again.
+    is_cut_short: bool,
+}
+
+/// Runs what is delivered, until it ends.
+pub(super) async fn run(
+    lane: &mut Lane,
+    mut deliveries: mpsc::Receiver<Result<Delivery>>,
+) -> Result<Ended> {
+    let mut begun = Begun::default();
+    // What an earlier process had begun beyond its position, and ended.
+    let mut earlier = Earlier::of(lane);
+    let mut waiting: VecDeque<RawEvent> = VecDeque::new();
+    let mut reached: Option<Position> = None;
+    let mut running = FuturesUnordered::new();
+    // What waits to be tried again ends at once where nothing more is to be begun.
+    let hurry = CancellationToken::new();
+    let concurrency = lane.trigger.policy.concurrency.max(1);
+    let mut failure = None;
+    let mut ended = loop {
+        while running.len() < concurrency
+            && let (Some(event), Some(reached)) = (waiting.pop_front(), &reached)
+        {
+            if earlier.has_ended(&event) {
+                continue;
+            }
+            earlier.unfinished.remove(&event.token);
+            let number = begun.begin(&event, reached);
+            let key = arguments::key_of_event(&event.document);
+            let chain = lane.recursion.begins(key, Instant::now());
+            running.push(try_until_done(
+                Arc::clone(&lane.trigger.processor),
+                lane.trigger.policy.clone(),
+                Arc::clone(&lane.runs),
+                hurry.clone(),
+                (number, event, chain),
+            ));
+        }
+        lane.live.queued.store(waiting.len(), Ordering::Relaxed);
+        lane.live.in_flight.store(running.len(), Ordering::Relaxed);
+        lane.live.oldest(begun.oldest());
+        if waiting.is_empty()
+            && running.is_empty()
+            && let Some(reached) = reached.take()
+        {
+            begun.head = None;
+            lane.reaches(reached);
+        }
+        let due = tokio::time::Instant::from_std(lane.journal.due_at());
+        tokio::select! {
+            biased;
+            () = lane.stop.cancelled() => break Ended::Stopped,
+            () = lane.is_asked() => break Ended::Asked,
+            Some(tried) = running.next(), if !running.is_empty() => {
+                if let Some(ended) = take(lane, &mut begun, &earlier, tried).await? {
+                    break ended;
+                }
+            }
+            delivery = deliveries.recv(), if waiting.is_empty() => match delivery {
+                Some(Ok(delivery)) => {
+                    waiting = delivery.events.into();
+                    reached = Some(delivery.position);
+                    continue;
+                }
+                Some(Err(error)) => {
+                    failure = Some(error);
+                    break Ended::Again;
+                }
+                None => break Ended::Again,
+            },
+            () = tokio::time::sleep_until(due), if lane.is_dirty => {}
+        }
+        if lane.is_dirty && lane.journal.is_due() {
+            note(lane, &begun, &earlier);
+            lane.record().await?;
+        }
+    };
+    // What runs is waited for; what waits to be tried again is begun anew the next time.
+    hurry.cancel();
+    while let Some(tried) = running.next().await {
+        if let Some(suspended) = take(lane, &mut begun, &earlier, tried).await? {
+            ended = suspended;
+        }
+    }
+    note(lane, &begun, &earlier);
+    let ended = lane.end(ended).await?;
+    match failure {
+        Some(error) => Err(error),
+        None => Ok(ended),
+    }
+}
+
+/// Notes what has begun and not ended.
+fn note(lane: &mut Lane, begun: &Begun, earlier: &Earlier) {
+    let mut unfinished = begun.unfinished();
+    let mut head = begun.head.clone();
+    if earlier.head.is_some() {
+        // Up to there all but these have ended, whatever has been begun again since.
+        unfinished.extend(earlier.unfinished.iter().cloned());
+        head = head.max(earlier.head.clone());
+    }
+    lane.begun(head, unfinished);
+}
+
+/// Records an event that has ended.
+async fn take(
+    lane: &mut Lane,
+    begun: &mut Begun,
+    earlier: &Earlier,
+    tried: Tried,
+) -> Result<Option<Ended>> {
+    let mut endless = Ok(());
+    for (attempt, (run, outcome)) in (1..).zip(&tried.outcomes) {
+        lane.ran(&tried.event.token, attempt, outcome);
+        let written = lane.trigger.processor.written(*run);
+        if endless.is_ok() {
+            endless = lane.recursion.wrote(tried.chain, &written, Instant::now());
+        }
+    }
+    if tried.is_cut_short {
+        return Ok(None);
+    }
+    if let Some((_, outcome)) = tried.outcomes.last()
+        && let Err(failure) = &outcome.result
+    {
+        let error = super::journal::text_of(failure);
+        if lane.trigger.policy.on_failure == OnFailure::Suspend {
+            let reason = format!("its function failed {} times: {error}", tried.attempts);
+            note(lane, begun, earlier);
+            return Ok(Some(lane.suspend(reason).await?));
+        }
+        let arguments = arguments::of_event(&tried.event.document);
+        lane.gave_up(&tried.event.token, arguments, error, tried.attempts);
+    }
+    match begun.end(tried.number) {
+        Some(position) => lane.reaches(position),
+        None => lane.is_dirty = true,
+    }
+    match endless {
+        Ok(()) => Ok(None),
+        Err(reason) => {
+            note(lane, begun, earlier);
+            Ok(Some(lane.suspend(reason).await?))
+        }
+    }
+}
+
+async fn try_until_done(
+    processor: Arc<dyn Processor>,
+    policy: Policy,
+    runs: Arc<super::keeper::Runs>,
+    hurry: CancellationToken,
+    (number, event, chain): (u64, RawEvent, Chain),
+) -> Tried {
+    let mut attempts = Attempts::default();
+    let mut outcomes = Vec::new();
+    let mut is_cut_short = false;
+    loop {
+        let task = Task {
+            run: runs.next(),
+            arguments: arguments::of_event(&event.document),
+        };
+        let run = task.run;
+        let outcome = processor.run(task).await;
+        let wait = attempts.failed(&outcome, &policy);
+        outcomes.push((run, outcome));
+        let Some(wait) = wait else { break };
+        tokio::select! {
+            biased;
+            () = hurry.cancelled() => {
+                is_cut_short = true;
+                break;
+            }
+            () = tokio::time::sleep(wait) => {}
+        }
+    }
+    Tried {
+        number,
+        event,
+        chain,
+        outcomes,
+        attempts: attempts.count,
+        is_cut_short,
+    }
+}
+
+/// What an earlier process had begun: up to the head, all but those that had not ended.
+struct Earlier {
+    head: Option<String>,
+    unfinished: HashSet<String>,
+}
+
+impl Earlier {
+    fn of(lane: &Lane) -> Self {
+        Self {
+            head: lane.record.head.clone(),
+            unfinished: lane.record.unfinished.iter().cloned().collect(),
+        }
+    }
+
+    /// Tokens of one deployment sort as their events do.
+    fn has_ended(&mut self, event: &RawEvent) -> bool {
+        let Some(head) = &self.head else {
+            return false;
+        };
+        if event.token > *head {
+            self.head = None;
+            return false;
+        }
+        !self.unfinished.contains(&event.token)
+    }
+}
