@@ -43,7 +43,7 @@ pub use service::{Service, ServiceKind};
 pub use summary::{Summary, TriggerSummary};
 pub use trigger::{
     DatabaseTrigger, EventBridge, Operation, Processor, ScheduledTrigger, Scope, Trigger,
-    TriggerEvent, check_name, parse_expression,
+    TriggerEvent, check_trigger_name, parse_expression,
 };
 pub use value::AppValue;
 
@@ -270,18 +270,27 @@ impl App {
         let mut security = fields.object(directory, "security");
         security.refuse(directory, "allowed_request_origins", origins, remedy);
         security.finish(directory);
-        for (key, switch, why) in [
-            ("hosting", "enabled", "files are not served"),
-            ("custom_user_data_config", "enabled", "there are no users"),
+        for (key, switches, why) in [
+            (
+                "hosting",
+                ["enabled", "custom_domain"],
+                "files are not served",
+            ),
+            (
+                "custom_user_data_config",
+                ["enabled", "on_user_creation_function_name"],
+                "there are no users",
+            ),
             (
                 "sync",
-                "development_mode_enabled",
+                ["development_mode_enabled", "state"],
                 "devices are not synchronised",
             ),
         ] {
-            fields
-                .object(directory, key)
-                .refuse(directory, switch, why, "remove it");
+            let mut part = fields.object(directory, key);
+            for switch in switches {
+                part.refuse(directory, switch, why, "remove it");
+            }
         }
         fields.finish(directory);
     }

@@ -99,10 +99,10 @@ fn packages_in_an_archive_and_other_languages_are_findings() {
 fn functions_without_a_source_or_named_twice_are_told() {
     one(
         &wrong(&[
-            ("functions/config.json", r#"[{"name": "handel"}]"#),
+            ("functions/config.json", r#"[{"name": "handle2"}]"#),
             ("functions/handle.js", EMPTY),
         ]),
-        "functions/config.json: the function `handel` has no source (did you mean `handle`?)",
+        "functions/config.json: the function `handle2` has no source (did you mean `handle`?)",
     );
     one(
         &wrong(&[
@@ -300,8 +300,8 @@ fn endpoints_are_read_from_either_directory() {
 fn what_is_wrong_with_an_endpoint_is_told() {
     const REST: &str = r#""http_method": "GET", "function_name": "handle""#;
     one(
-        &endpoint(r#"{"route": "/a", "http_method": "GET", "function_name": "handel"}"#),
-        "the endpoint /a calls `handel`, and there is no such function (did you mean `handle`?)",
+        &endpoint(r#"{"route": "/a", "http_method": "GET", "function_name": "handle2"}"#),
+        "the endpoint /a calls `handle2`, and there is no such function (did you mean `handle`?)",
     );
     one(
         &endpoint(r#"{"route": "/a", "http_method": "TRACE", "function_name": "handle"}"#),
@@ -439,9 +439,9 @@ fn forwarder(text: &str) -> Result<Vec<String>, Vec<String>> {
 #[test]
 fn what_is_wrong_with_a_log_forwarder_is_told() {
     one(
-        &forwarder(r#"{"name": "l", "action": {"type": "function", "name": "handel"}}"#)
+        &forwarder(r#"{"name": "l", "action": {"type": "function", "name": "handle2"}}"#)
             .unwrap_err(),
-        "it calls `handel`, and there is no such function (did you mean `handle`?)",
+        "it calls `handle2`, and there is no such function (did you mean `handle`?)",
     );
     one(
         &forwarder(

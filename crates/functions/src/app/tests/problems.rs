@@ -3,6 +3,9 @@
 use std::fs;
 use std::path::Path;
 
+use proptest::prelude::*;
+use serde_json::{Map, Value, json};
+
 use super::{EMPTY, app_of, check, findings, right, told, wrong};
 
 #[test]
@@ -115,7 +118,7 @@ fn what_is_no_part_of_an_application_is_a_finding() {
         ),
         (".git/config", "not looked at"),
         ("README.md", "not looked at"),
-        ("trigers/t.json", "{}"),
+        ("trigger_files/t.json", "{}"),
     ]);
     assert_eq!((app.name.as_str(), app.id.as_str()), ("new", "new-abcde"));
     assert_eq!(
@@ -123,7 +126,85 @@ fn what_is_no_part_of_an_application_is_a_finding() {
         [
             "config.json: is not read beside realm_config.json (remove it)",
             "realm_config.json: `colour` is not a known setting, and is ignored (check how it is written, or remove it)",
-            "trigers: this is no part of an application, and is not read (check its name, or put it elsewhere)",
+            "trigger_files: this is no part of an application, and is not read (check its name, or put it elsewhere)",
         ]
     );
+}
+
+/// Any JSON whose names are mostly those of settings.
+fn any_json() -> impl Strategy<Value = Value> {
+    let name = prop_oneof![
+        Just("name"),
+        Just("type"),
+        Just("config"),
+        Just("value"),
+        Just("function_name"),
+        Just("event_processors"),
+        Just("FUNCTION"),
+        Just("AWS_EVENTBRIDGE"),
+        Just("operation_types"),
+        Just("match"),
+        Just("schedule"),
+        Just("route"),
+        Just("options"),
+        Just("action"),
+        Just("secret_config"),
+        Just("$oid"),
+    ];
+    let text = prop_oneof![
+        Just("DATABASE"),
+        Just("SCHEDULED"),
+        Just("INSERT"),
+        Just("aws"),
+        Just("* * * * *"),
+        Just("\u{0}ü/.."),
+    ];
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::Bool),
+        any::<f64>().prop_map(|number| json!(number)),
+        text.prop_map(|text| json!(text)),
+    ];
+    leaf.prop_recursive(4, 40, 6, move |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..4).prop_map(Value::Array),
+            prop::collection::vec((name.clone(), inner), 0..6).prop_map(|fields| {
+                let fields = fields.into_iter();
+                let object: Map<String, Value> = fields
+                    .map(|(name, value)| (name.to_owned(), value))
+                    .collect();
+                Value::Object(object)
+            }),
+        ]
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn whatever_the_files_hold_is_read_or_told(json in any_json()) {
+        let text = json.to_string();
+        let listed = format!("[{text}]");
+        let files = [
+            "root_config.json",
+            "triggers/t.json",
+            "values/v.json",
+            "environments/qa.json",
+            "data_sources/d/config.json",
+            "services/s/config.json",
+            "services/s/incoming_webhooks/w/config.json",
+            "http_endpoints/data_api_config.json",
+            "log_forwarders/l.json",
+            "functions/package.json",
+        ];
+        let mut files: Vec<(&str, &str)> = files.map(|file| (file, text.as_str())).to_vec();
+        files.push(("functions/config.json", &listed));
+        files.push(("http_endpoints/config.json", &listed));
+        files.push(("services/s/incoming_webhooks/w/source.js", EMPTY));
+        // A trigger without a name, a type or a function is never right.
+        let problems = check(app_of(&files).path(), "qa").unwrap_err();
+        let has_all = ["name", "type"].iter().all(|key| json.get(key).is_some());
+        prop_assert!(has_all || problems.iter().any(|problem| problem.file == "triggers/t.json"));
+    }
 }

@@ -6,7 +6,7 @@ use chrono::{TimeZone, Utc};
 use super::{EMPTY, document, findings, right, wrong};
 use crate::app::{
     App, DatabaseTrigger, EventBridge, Operation, Processor, ScheduledTrigger, Scope, Trigger,
-    TriggerEvent, check_name, parse_expression,
+    TriggerEvent, check_trigger_name, parse_expression,
 };
 
 const SOURCE: (&str, &str) = (
@@ -158,8 +158,8 @@ fn a_schedule_has_five_fields_and_comes_in_utc() {
 
 #[test]
 fn a_trigger_has_a_plain_name() {
-    assert_eq!(check_name("on_order-2"), Ok(()));
-    assert_eq!(check_name(&"x".repeat(64)), Ok(()));
+    assert_eq!(check_trigger_name("on_order-2"), Ok(()));
+    assert_eq!(check_trigger_name(&"x".repeat(64)), Ok(()));
     for name in ["", "with space", "naïve", "a/b", &"x".repeat(65)] {
         let scheduled = ScheduledTrigger::new("* * * * *", false).unwrap();
         let event = TriggerEvent::Scheduled(scheduled);
@@ -223,8 +223,8 @@ fn a_data_source_is_named_by_name_by_cluster_or_by_being_the_only_one() {
     );
     fails(
         &both,
-        &format!(r#""service_name": "secnod", {REST}"#),
-        "there is no data source `secnod` (did you mean `second`?)",
+        &format!(r#""service_name": "seconb", {REST}"#),
+        "there is no data source `seconb` (did you mean `second`?)",
     );
     let http = (
         "services/web/config.json",
@@ -297,13 +297,13 @@ fn of_trigger(text: &str) -> Vec<String> {
 #[test]
 fn a_function_that_is_not_there_is_told_with_the_nearest() {
     let told = of_trigger(
-        r#"{"name": "t", "type": "SCHEDULED", "function_name": "handel",
+        r#"{"name": "t", "type": "SCHEDULED", "function_name": "handle2",
             "config": {"schedule": "0 0 * * *"}}"#,
     );
     assert_eq!(
         told,
         [
-            "triggers/t.json: the trigger `t` calls `handel`, and there is no such function (did you mean `handle`?)"
+            "triggers/t.json: the trigger `t` calls `handle2`, and there is no such function (did you mean `handle`?)"
         ]
     );
 }

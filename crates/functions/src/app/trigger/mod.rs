@@ -42,7 +42,7 @@ impl Trigger {
         function: Processor,
     ) -> Result<Self, String> {
         let name = name.into();
-        check_name(&name)?;
+        check_trigger_name(&name)?;
         Ok(Self {
             name,
             file: file.into(),
@@ -57,7 +57,7 @@ impl Trigger {
 ///
 /// # Errors
 /// What is wrong with it.
-pub fn check_name(name: &str) -> Result<(), String> {
+pub fn check_trigger_name(name: &str) -> Result<(), String> {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
     match !name.is_empty() && name.len() <= LONGEST_NAME && name.chars().all(is_plain) {
         true => Ok(()),
@@ -145,7 +145,7 @@ pub struct DatabaseTrigger {
     pub skip_catchup_events: bool,
     /// Whether it goes on with what happens from then on, where the deployment has forgotten its place.
     pub tolerate_resume_errors: bool,
-    /// Whether events are fetched faster than they are processed one by one.
+    /// Whether as many events as can be are processed at once.
     pub maximum_throughput: bool,
 }
 
