@@ -1,13 +1,14 @@
 //! The JavaScript of functions: where it runs, and what it finds there.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 
 /// All that the functions of an application see of it.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub struct Program {
     /// Their sources, by name. A name may hold slashes.
     pub functions: BTreeMap<String, Source>,
@@ -23,6 +24,21 @@ pub struct Program {
     pub services: BTreeMap<String, String>,
     /// `context.app`: the id and name of the application.
     pub app: (String, String),
+}
+
+impl fmt::Debug for Program {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Values may have come from secrets.
+        f.debug_struct("Program")
+            .field("functions", &self.functions)
+            .field("modules", &self.modules)
+            .field("values", &self.values.keys())
+            .field("environment", &self.environment)
+            .field("environment_values", &self.environment_values.keys())
+            .field("services", &self.services)
+            .field("app", &self.app)
+            .finish()
+    }
 }
 
 /// A file of JavaScript.
