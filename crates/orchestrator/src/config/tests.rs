@@ -1,6 +1,7 @@
 //! What is wrong in a file is told with its place, all at once, with the name that may be meant.
 
 mod fuzz;
+mod triggers;
 
 use std::path::Path;
 use std::time::Duration;
@@ -359,6 +360,8 @@ fn the_schema_for_editors_knows_what_the_file_knows() {
         "warehouses",
         "flows",
         "jobs",
+        "apps",
+        "triggers",
         "alerts",
         "server",
     ] {
