@@ -367,7 +367,7 @@ pub(crate) struct RunArguments {
 
 #[derive(Debug, Args)]
 pub(crate) struct JobArguments {
-    /// The file that they are in
+    /// The file that says what runs
     #[arg(
         long,
         value_name = "FILE",

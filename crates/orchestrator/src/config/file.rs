@@ -672,7 +672,7 @@ pub(super) struct TokenEntry {
 pub enum Role {
     /// To see everything
     Read,
-    /// And to start, stop, cancel and approve
+    /// And to start, stop, cancel, approve, replay and discard
     Operate,
 }
 

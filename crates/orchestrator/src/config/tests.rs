@@ -147,6 +147,14 @@ fn values_of_another_type_are_told() {
 }
 
 #[test]
+fn what_is_wrong_with_a_text_of_several_lines_is_told_in_one() {
+    wrong(
+        "keep_history: \"3d\\nx\"\n",
+        &["unknown unit `d x`: use ms, s, m, h or d"],
+    );
+}
+
+#[test]
 fn a_variable_that_is_not_set_is_told_where_it_stands() {
     wrong(
         "state: /var/lib/${NOWHERE}/t\n",

@@ -17,8 +17,10 @@ use crate::config::plan::{
 };
 use crate::config::values::{Name, Secret, Text};
 
-/// What names a data source, secret or trigger is no longer.
+/// Names of data sources, secrets and triggers are no longer.
 const LONGEST_NAME: usize = 255;
+/// A trigger that resumes more often than that would be busy with nothing else.
+const LEAST_RESUME: Duration = Duration::from_secs(1);
 
 impl Resolver<'_> {
     pub(super) fn app(&mut self, name: &Name, entry: Spanned<AppEntry>) -> Option<App> {
@@ -56,12 +58,10 @@ impl Resolver<'_> {
             .into_iter()
             .map(|(name, entry)| (name, self.options(at, &entry, &options)))
             .collect();
-        let count = data_sources.len();
-        let data_sources: BTreeMap<String, End> = data_sources
+        let data_sources = data_sources
             .into_iter()
-            .filter_map(|(name, end)| Some((name, end?)))
-            .collect();
-        (data_sources.len() == count).then_some(())?;
+            .map(|(name, end)| Some((name, end?)))
+            .collect::<Option<_>>()?;
         Some(App {
             name: name.to_string(),
             path: self.path(path.as_str()),
@@ -333,6 +333,3 @@ impl Resolver<'_> {
         Some(())
     }
 }
-
-/// A trigger that resumes more often than that would be busy with nothing else.
-const LEAST_RESUME: Duration = Duration::from_secs(1);

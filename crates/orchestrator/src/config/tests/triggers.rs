@@ -151,7 +151,7 @@ fn what_is_wrong_with_an_app_is_told() {
         "apps:\n  a: { path: a, source: shopp, data_sources: { x: main, y: shop } }\n",
         &[
             "8:25: there is no source `shopp`; did you mean `shop`?",
-            "8:53: `main` is a lake; here stands a source",
+            "8:51: `main` is a lake; here stands a source",
         ],
     );
     wrong(
@@ -247,7 +247,7 @@ fn what_is_wrong_with_a_trigger_is_told() {
     );
     wrong(
         &trigger("schedule: '* * *'"),
-        &["8:30: `* * *` is no cron pattern"],
+        &["8:34: `* * *` is no cron pattern"],
     );
     wrong(
         &trigger("schedule: '0 0 30 2 *'"),
@@ -311,8 +311,9 @@ alerts: {{ notify: {{ a: {{ stderr: true }} }}, rules: {{ r: {{ {rule} }} }} }}
 fn the_schema_for_editors_knows_apps_and_triggers() {
     let schema = json_schema();
     for (key, entry) in [("apps", "AppEntry"), ("triggers", "TriggerEntry")] {
-        let reference = &schema["properties"][key]["additionalProperties"]["$ref"];
-        assert_eq!(*reference, format!("#/$defs/{entry}"), "{schema:#}");
+        let entries = schema["properties"][key]["patternProperties"].as_object();
+        let reference = entries.unwrap().values().next().unwrap();
+        assert_eq!(reference["$ref"], format!("#/$defs/{entry}"));
         assert_eq!(schema["$defs"][entry]["additionalProperties"], false);
     }
     let keys = schema["$defs"]["TriggerEntry"]["properties"].as_object();
