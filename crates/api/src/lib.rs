@@ -1,4 +1,4 @@
-//! The HTTP API of what runs: flows, jobs and their runs, schema changes, alerts, and what happens as it happens.
+//! The HTTP API of what runs: flows, jobs and their runs, triggers, schema changes, alerts, and what happens as it happens.
 //!
 //! [`serve`] listens, with TLS where there is a certificate, and passes all that is asked to a
 //! [`Control`]; it knows nothing of how that does its work. Everything is below `/api/v1`, as

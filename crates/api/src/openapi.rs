@@ -15,13 +15,13 @@ use utoipa::{PartialSchema, ToSchema};
 use crate::problem::{MEDIA_TYPE, Problem};
 use crate::routes;
 
-const DESCRIPTION: &str = "Sees and steers the flows and jobs that one Tributary runs. \
+const DESCRIPTION: &str = "Sees and steers the flows, jobs and triggers that one Tributary runs. \
     Where the configuration has tokens, every request but those of `/health` and `/ready` needs one: of the role `read` \
     for what only looks (GET), and of the role `operate` for everything else. \
     Events are pushed by those who have the key or the secret of their source. \
     Without tokens, only this machine is answered. All times are UTC. Every failure is a problem as RFC 9457 has it.";
 
-const TAGS: [(&str, &str); 7] = [
+const TAGS: [(&str, &str); 8] = [
     (
         "overview",
         "The whole of it, and what happens as it happens",
@@ -34,6 +34,10 @@ const TAGS: [(&str, &str); 7] = [
     (
         "jobs",
         "What runs on a schedule, on an event or when asked for",
+    ),
+    (
+        "triggers",
+        "What runs functions when something happens, and what became of that",
     ),
     ("ingest", "Events that are pushed to a source"),
     ("alerts", "What is the case and should not be"),
@@ -164,7 +168,11 @@ pub(crate) fn complete(api: &mut OpenApi) {
             .insert(name.to_owned(), RefOr::T(response));
     }
     for (path, item) in &mut api.paths.paths {
-        let operations = [(false, &mut item.get), (true, &mut item.post)];
+        let operations = [
+            (false, &mut item.get),
+            (true, &mut item.post),
+            (true, &mut item.delete),
+        ];
         for (changes, operation) in operations {
             if let Some(operation) = operation {
                 add_problems(operation, path.contains('{'), changes);

@@ -16,6 +16,7 @@ mod schema;
 mod sql;
 mod sync;
 mod telemetry;
+mod trigger;
 mod verify;
 mod warehouse;
 
@@ -95,6 +96,7 @@ fn execute(command: Command) -> Result<u8> {
             Command::Sql(arguments) => sql::run(arguments, stop).await,
             Command::Run(arguments) => run::run(arguments, stop).await,
             Command::Job(command) => job::run(command, stop).await,
+            Command::Trigger(command) => trigger::run(command).await,
             Command::Alert(command) => alert::run(command, stop).await,
             Command::Check(arguments) => check::run(*arguments, stop).await,
             Command::Health { url } => health::run(&url, stop).await,

@@ -83,6 +83,7 @@ pub(crate) fn orchestrator(plan: Plan, file: PathBuf) -> Result<Arc<Orchestrator
         file,
         store,
         engine: Arc::new(engine),
+        triggers: None,
         numbers: Arc::new(move || metrics.render()),
     })?;
     Ok(Arc::new(orchestrator))
@@ -177,6 +178,12 @@ async fn tell(control: Arc<dyn Control>, output: Output) {
                     run.id,
                     run.state.name()
                 )
+            }
+            Notice::Trigger(trigger) => {
+                let why = trigger
+                    .reason
+                    .map_or_else(String::new, |reason| format!(": {reason}"));
+                format!("trigger {}: {}{why}", trigger.name, trigger.state.name())
             }
             Notice::Alert(alert) => {
                 let what = match alert.recovered_at {

@@ -3,12 +3,14 @@
 mod alerts;
 mod events;
 mod flows;
+mod functions;
 mod ingest;
 mod jobs;
 mod overview;
 mod process;
 mod runs;
 mod schemas;
+mod triggers;
 
 use axum::http::StatusCode;
 use axum::middleware::{from_fn, from_fn_with_state};
@@ -27,6 +29,26 @@ use crate::problem::Problem;
 
 /// What a handler answers.
 type Answer<T> = Result<Json<T>, Problem>;
+
+/// Names of triggers and functions, and ids, are no longer.
+const LONGEST_NAME: usize = 400;
+
+/// A name or id of a query.
+fn named(key: &str, value: Option<String>) -> Result<Option<String>, Problem> {
+    let length = value.as_ref().map(|value| value.chars().count());
+    if length.is_some_and(|length| length == 0 || length > LONGEST_NAME) {
+        let detail = format!("`{key}` has 1 to {LONGEST_NAME} characters");
+        return Err(Problem::new(StatusCode::BAD_REQUEST, detail));
+    }
+    Ok(value)
+}
+
+/// How many are answered at most.
+fn limit(asked: Option<u64>) -> Result<usize, Problem> {
+    let limit = usize::try_from(asked.unwrap_or(50)).ok();
+    let limit = limit.filter(|limit| (1..=500).contains(limit));
+    limit.ok_or_else(|| Problem::new(StatusCode::BAD_REQUEST, "`limit` is 1 to 500"))
+}
 
 /// The routes with their documents.
 pub(crate) fn documented() -> OpenApiRouter<Shared> {
@@ -59,6 +81,16 @@ fn controlled() -> OpenApiRouter<Shared> {
         .routes(routes!(runs::list))
         .routes(routes!(runs::one))
         .routes(routes!(runs::cancel))
+        .routes(routes!(triggers::list))
+        .routes(routes!(triggers::one))
+        .routes(routes!(triggers::pause))
+        .routes(routes!(triggers::resume))
+        .routes(routes!(triggers::replay))
+        .routes(routes!(triggers::letters))
+        .routes(routes!(triggers::letter, triggers::discard_letter))
+        .routes(routes!(triggers::replay_letter))
+        .routes(routes!(functions::list))
+        .routes(routes!(functions::one))
         .routes(routes!(alerts::list))
         .routes(routes!(alerts::test));
     OpenApiRouter::with_openapi(openapi::base())
