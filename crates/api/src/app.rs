@@ -8,16 +8,21 @@ use tributary_orchestrator::config;
 use tributary_orchestrator::control::Control;
 
 use crate::access::Tokens;
+use crate::ingest::Ingests;
 use crate::limits::Limits;
 use crate::openapi::openapi;
 
 /// What all requests share.
 pub(crate) struct App {
     pub(crate) control: Arc<dyn Control>,
+    /// What takes events that are pushed; none where that is not wanted.
+    pub(crate) ingests: Option<Arc<dyn Ingests>>,
     pub(crate) tokens: Tokens,
     pub(crate) limits: Limits,
     /// One for each request that may be in flight.
     pub(crate) in_flight: Semaphore,
+    /// One for each unit that bodies of pushed events may have in memory.
+    pub(crate) ingested: Arc<Semaphore>,
     /// One for each subscriber there may be.
     pub(crate) subscribers: Arc<Semaphore>,
     /// What ends the answers that have no end of their own.
@@ -32,13 +37,16 @@ impl App {
     pub(crate) fn new(
         server: &config::Server,
         control: Arc<dyn Control>,
+        ingests: Option<Arc<dyn Ingests>>,
         stop: CancellationToken,
         limits: Limits,
     ) -> Shared {
         Arc::new(Self {
             control,
+            ingests,
             tokens: Tokens::new(&server.tokens),
             in_flight: Semaphore::new(limits.in_flight),
+            ingested: Arc::new(Semaphore::new(limits.ingested)),
             subscribers: Arc::new(Semaphore::new(limits.subscribers)),
             limits,
             stop,

@@ -3,7 +3,8 @@
 //! [`serve`] listens, with TLS where there is a certificate, and passes all that is asked to a
 //! [`Control`]; it knows nothing of how that does its work. Everything is below `/api/v1`, as
 //! [`openapi`] says, but for `/health` and `/ready` (for whoever restarts or routes to this process,
-//! without a token), `/metrics` (Prometheus) and `/openapi.json`.
+//! without a token), `/metrics` (Prometheus) and `/openapi.json`; and for `/ingest`, where events are pushed by
+//! those who may by their source's own key or signature, which [`Ingests`] looks at.
 //!
 //! A request passes, from the outside to the inside:
 //!
@@ -15,14 +16,15 @@
 //!    because a browser can be made to ask on behalf of anybody.
 //! 4. `routes`: what is asked of the [`Control`].
 //!
-//! Invariant: access is decided by the method and the path before a route is looked for, so that no route
-//! can be without it, and only what may see can tell which routes there are.
+//! Invariant: access is decided by the method and the path before a route is looked for, so that no route but
+//! that of `/ingest` can be without it, and only what may see can tell which routes there are.
 //!
 //! Invariant: no token is in a log, an answer or a `Debug`.
 
 mod access;
 mod answer;
 mod app;
+mod ingest;
 mod limits;
 mod openapi;
 mod problem;
@@ -39,10 +41,11 @@ use tributary_model::Result;
 use tributary_orchestrator::config;
 use tributary_orchestrator::control::Control;
 
+pub use ingest::{Ingests, Refusal, Taken};
 pub use openapi::openapi;
 pub use server::Served;
 
-/// Serves the API until `stop`. It listens when this returns.
+/// Serves the API until `stop`, and takes the events that are pushed to `ingests`. It listens when this returns.
 ///
 /// # Errors
 /// The address cannot be listened at, or the certificate or its key cannot be used: with the address or
@@ -50,7 +53,8 @@ pub use server::Served;
 pub async fn serve(
     server: &config::Server,
     control: Arc<dyn Control>,
+    ingests: Option<Arc<dyn Ingests>>,
     stop: CancellationToken,
 ) -> Result<Served> {
-    server::serve(server, control, stop, limits::Limits::default()).await
+    server::serve(server, control, ingests, stop, limits::Limits::default()).await
 }

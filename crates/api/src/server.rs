@@ -24,6 +24,7 @@ use tributary_orchestrator::config;
 use tributary_orchestrator::control::Control;
 
 use crate::app::App;
+use crate::ingest::Ingests;
 use crate::limits::Limits;
 use crate::{routes, tls};
 
@@ -59,6 +60,7 @@ impl Served {
 pub(crate) async fn serve(
     server: &config::Server,
     control: Arc<dyn Control>,
+    ingests: Option<Arc<dyn Ingests>>,
     stop: CancellationToken,
     limits: Limits,
 ) -> Result<Served> {
@@ -70,7 +72,7 @@ pub(crate) async fn serve(
     let listener = TcpListener::bind(server.listen).await.map_err(failed)?;
     let bound = listener.local_addr().map_err(failed)?;
     let scheme = if acceptor.is_some() { "https" } else { "http" };
-    let app = App::new(server, control, stop.clone(), limits);
+    let app = App::new(server, control, ingests, stop.clone(), limits);
     let listening = Listening {
         acceptor,
         router: routes::router(app, server.largest_request),

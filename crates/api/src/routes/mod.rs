@@ -4,6 +4,7 @@ mod alerts;
 mod events;
 mod flows;
 mod functions;
+mod ingest;
 mod jobs;
 mod overview;
 mod process;
@@ -51,6 +52,18 @@ fn limit(asked: Option<u64>) -> Result<usize, Problem> {
 
 /// The routes with their documents.
 pub(crate) fn documented() -> OpenApiRouter<Shared> {
+    let mut router = controlled().merge(ingested());
+    openapi::complete(router.get_openapi_mut());
+    router
+}
+
+/// Those of events that are pushed.
+fn ingested() -> OpenApiRouter<Shared> {
+    OpenApiRouter::default().routes(routes!(ingest::push))
+}
+
+/// Those of the control.
+fn controlled() -> OpenApiRouter<Shared> {
     let v1 = OpenApiRouter::default()
         .routes(routes!(overview::overview))
         .routes(routes!(overview::sources))
@@ -80,23 +93,25 @@ pub(crate) fn documented() -> OpenApiRouter<Shared> {
         .routes(routes!(functions::one))
         .routes(routes!(alerts::list))
         .routes(routes!(alerts::test));
-    let mut router = OpenApiRouter::with_openapi(openapi::base())
+    OpenApiRouter::with_openapi(openapi::base())
         .nest("/api/v1", v1)
         .routes(routes!(process::health))
         .routes(routes!(process::ready))
         .routes(routes!(process::metrics))
-        .routes(routes!(process::document));
-    openapi::complete(router.get_openapi_mut());
-    router
+        .routes(routes!(process::document))
 }
 
 /// The routes with all that is around them; what is added last comes first.
 pub(crate) fn router(app: Shared, largest_request: usize) -> Router {
-    let (router, _) = documented().split_for_parts();
-    router
+    let (controlled, _) = controlled().split_for_parts();
+    let (ingested, _) = ingested().split_for_parts();
+    let controlled = controlled
         .layer(from_fn(read_body))
         .layer(RequestBodyLimitLayer::new(largest_request))
-        .layer(from_fn_with_state(app.clone(), access))
+        .layer(from_fn_with_state(app.clone(), access));
+    // What neither knows is answered by the one that is merged, behind its access.
+    ingested
+        .merge(controlled)
         .layer(TimeoutLayer::with_status_code(
             StatusCode::REQUEST_TIMEOUT,
             app.limits.request,

@@ -4,6 +4,7 @@ mod access;
 mod document;
 mod events;
 mod fake;
+mod ingest;
 mod limits;
 mod routes;
 mod tls;
@@ -21,6 +22,7 @@ use tributary_orchestrator::config::{Role, Server, Token};
 use crate::limits::Limits;
 use crate::server::{Served, serve};
 use fake::Fake;
+use ingest::Pushed;
 
 /// Whatever takes longer does not end.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -51,6 +53,7 @@ fn tokens() -> Vec<Token> {
 
 struct Fixture {
     fake: Arc<Fake>,
+    pushed: Arc<Pushed>,
     served: Served,
     stop: CancellationToken,
     client: Client,
@@ -70,10 +73,14 @@ impl Fixture {
         let fake = Fake::new();
         let stop = CancellationToken::new();
         let control = Arc::clone(&fake) as _;
-        let served = serve(&server, control, stop.clone(), limits).await.unwrap();
+        let pushed = Arc::new(Pushed::default());
+        let ingests = Arc::clone(&pushed) as _;
+        let served = serve(&server, control, Some(ingests), stop.clone(), limits);
+        let served = served.await.unwrap();
         let client = Client::builder().no_proxy().timeout(PATIENCE).build();
         Self {
             fake,
+            pushed,
             served,
             stop,
             client: client.unwrap(),

@@ -8,7 +8,7 @@ use bson::doc;
 use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
-use tributary_flow::{EventSource, RawEvent, RawEvents, Watch};
+use tributary_flow::{EventSource, RawEvent, RawEvents, WantedEvents, Watch};
 use tributary_model::{Error, ErrorKind, Position, Result};
 
 use super::Selection;
@@ -301,6 +301,12 @@ fn watch_of<'a>(selections: impl Iterator<Item = &'a Selection>) -> Watch {
         Some(_) => same(|selection| &selection.collection),
         None => None,
     };
+    let wanted = selections.iter().map(|selection| WantedEvents {
+        database: selection.database.clone(),
+        collection: selection.collection.clone(),
+        operations: selection.operations.clone(),
+    });
+    // The same, for sources that look at stages alone.
     let any: Vec<bson::Document> = selections
         .iter()
         .map(|selection| {
@@ -329,6 +335,7 @@ fn watch_of<'a>(selections: impl Iterator<Item = &'a Selection>) -> Watch {
     Watch {
         database,
         collection,
+        wanted: wanted.collect(),
         stages,
         is_projected,
         full_document: selections.iter().any(|selection| selection.full_document),
