@@ -8,15 +8,15 @@ use tributary_orchestrator::config;
 use tributary_orchestrator::control::Control;
 
 use crate::access::Tokens;
-use crate::ingest::Ingests;
 use crate::limits::Limits;
 use crate::openapi::openapi;
+use crate::outside::Outside;
 
 /// What all requests share.
 pub(crate) struct App {
     pub(crate) control: Arc<dyn Control>,
-    /// What takes events that are pushed; none where that is not wanted.
-    pub(crate) ingests: Option<Arc<dyn Ingests>>,
+    /// What is answered that is not of the API itself.
+    pub(crate) outside: Outside,
     pub(crate) tokens: Tokens,
     pub(crate) limits: Limits,
     /// One for each request that may be in flight.
@@ -37,13 +37,13 @@ impl App {
     pub(crate) fn new(
         server: &config::Server,
         control: Arc<dyn Control>,
-        ingests: Option<Arc<dyn Ingests>>,
+        outside: Outside,
         stop: CancellationToken,
         limits: Limits,
     ) -> Shared {
         Arc::new(Self {
             control,
-            ingests,
+            outside,
             tokens: Tokens::new(&server.tokens),
             in_flight: Semaphore::new(limits.in_flight),
             ingested: Arc::new(Semaphore::new(limits.ingested)),

@@ -3,8 +3,9 @@
 //! [`serve`] listens, with TLS where there is a certificate, and passes all that is asked to a
 //! [`Control`]; it knows nothing of how that does its work. Everything is below `/api/v1`, as
 //! [`openapi`] says, but for `/health` and `/ready` (for whoever restarts or routes to this process,
-//! without a token), `/metrics` (Prometheus) and `/openapi.json`; and for `/ingest`, where events are pushed by
-//! those who may by their source's own key or signature, which [`Ingests`] looks at.
+//! without a token), `/metrics` (Prometheus) and `/openapi.json`; for `/ingest`, where events are pushed by
+//! those who may by their source's own key or signature, which [`Ingests`] looks at; and for `/app`, where
+//! applications answer at their [`Endpoints`], and look themselves who asks.
 //!
 //! A request passes, from the outside to the inside:
 //!
@@ -17,7 +18,7 @@
 //! 4. `routes`: what is asked of the [`Control`].
 //!
 //! Invariant: access is decided by the method and the path before a route is looked for, so that no route but
-//! that of `/ingest` can be without it, and only what may see can tell which routes there are.
+//! those of `/ingest` and `/app` can be without it, and only what may see can tell which routes there are.
 //!
 //! Invariant: no token is in a log, an answer or a `Debug`.
 
@@ -27,6 +28,7 @@ mod app;
 mod ingest;
 mod limits;
 mod openapi;
+mod outside;
 mod problem;
 mod routes;
 mod server;
@@ -43,9 +45,10 @@ use tributary_orchestrator::control::Control;
 
 pub use ingest::{Ingests, Refusal, Taken};
 pub use openapi::openapi;
+pub use outside::{Answered, Asked, Endpoints, Outside};
 pub use server::Served;
 
-/// Serves the API until `stop`, and takes the events that are pushed to `ingests`. It listens when this returns.
+/// Serves the API, and what is answered beside it, until `stop`. It listens when this returns.
 ///
 /// # Errors
 /// The address cannot be listened at, or the certificate or its key cannot be used: with the address or
@@ -53,8 +56,8 @@ pub use server::Served;
 pub async fn serve(
     server: &config::Server,
     control: Arc<dyn Control>,
-    ingests: Option<Arc<dyn Ingests>>,
+    outside: Outside,
     stop: CancellationToken,
 ) -> Result<Served> {
-    server::serve(server, control, ingests, stop, limits::Limits::default()).await
+    server::serve(server, control, outside, stop, limits::Limits::default()).await
 }

@@ -33,9 +33,9 @@ pub(crate) async fn run(arguments: RunArguments, stop: CancellationToken) -> Res
     }
     let api_stop = CancellationToken::new();
     let served = match &server {
-        Some(server) => {
-            Some(tributary_api::serve(server, Arc::clone(&control), None, api_stop.clone()).await?)
-        }
+        Some(server) => Some(
+            tributary_api::serve(server, Arc::clone(&control), outside, api_stop.clone()).await?,
+        ),
         None => None,
     };
     if let Some(served) = &served {

@@ -81,7 +81,7 @@ pub(super) async fn push(
     request: Request,
 ) -> Response {
     let (parts, body) = request.into_parts();
-    let Some(ingests) = &app.ingests else {
+    let Some(ingests) = &app.outside.ingests else {
         return refused(Refusal::Unauthenticated);
     };
     let Some(limit) = ingests.admit(&name, &parts.headers) else {

@@ -1,6 +1,7 @@
 //! What can be asked, and of which part of the [`Control`](tributary_orchestrator::control::Control).
 
 mod alerts;
+mod endpoints;
 mod events;
 mod flows;
 mod functions;
@@ -14,6 +15,7 @@ mod triggers;
 
 use axum::http::StatusCode;
 use axum::middleware::{from_fn, from_fn_with_state};
+use axum::routing::any;
 use axum::{Json, Router};
 use tower_http::limit::RequestBodyLimitLayer;
 use tower_http::timeout::TimeoutLayer;
@@ -109,8 +111,9 @@ pub(crate) fn router(app: Shared, largest_request: usize) -> Router {
         .layer(from_fn(read_body))
         .layer(RequestBodyLimitLayer::new(largest_request))
         .layer(from_fn_with_state(app.clone(), access));
-    // What neither knows is answered by the one that is merged, behind its access.
+    // What none of them knows is answered by the one that is merged, behind its access.
     ingested
+        .route("/app/{name}/endpoint/{*route}", any(endpoints::answer))
         .merge(controlled)
         .layer(TimeoutLayer::with_status_code(
             StatusCode::REQUEST_TIMEOUT,

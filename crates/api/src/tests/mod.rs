@@ -2,6 +2,7 @@
 
 mod access;
 mod document;
+mod endpoints;
 mod events;
 mod fake;
 mod ingest;
@@ -19,8 +20,10 @@ use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 use tributary_orchestrator::config::{Role, Server, Token};
 
+use crate::Outside;
 use crate::limits::Limits;
 use crate::server::{Served, serve};
+use endpoints::Echo;
 use fake::Fake;
 use ingest::Pushed;
 
@@ -74,8 +77,11 @@ impl Fixture {
         let stop = CancellationToken::new();
         let control = Arc::clone(&fake) as _;
         let pushed = Arc::new(Pushed::default());
-        let ingests = Arc::clone(&pushed) as _;
-        let served = serve(&server, control, Some(ingests), stop.clone(), limits);
+        let outside = Outside {
+            ingests: Some(Arc::clone(&pushed) as _),
+            endpoints: Some(Arc::new(Echo)),
+        };
+        let served = serve(&server, control, outside, stop.clone(), limits);
         let served = served.await.unwrap();
         let client = Client::builder().no_proxy().timeout(PATIENCE).build();
         Self {

@@ -1,5 +1,6 @@
 //! Triggers, functions and endpoints of `tributary.yaml`: wired to what runs them.
 
+mod answers;
 mod build;
 pub(crate) mod command;
 
@@ -10,13 +11,11 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tributary_convert::extjson;
 use tributary_flow::TriggerLedger;
-use tributary_functions::endpoint::{Endpoints, HttpRequest, HttpResponse};
+use tributary_functions::endpoint::Endpoints;
 use tributary_functions::trigger::{Host, LiveState};
 use tributary_model::{Error, ErrorKind, Result};
 use tributary_orchestrator::config::Plan;
 use tributary_orchestrator::engine::{Activity, KnownTrigger, LiveTrigger, TriggerHost};
-
-pub(crate) use build::known;
 
 /// Runs the triggers of a plan, and answers its endpoints.
 pub(crate) struct FunctionHost {
@@ -37,15 +36,16 @@ impl FunctionHost {
         }
     }
 
-    /// Answers a request to an endpoint of an application; none where there is no such application.
-    pub(crate) async fn answer(&self, app: &str, request: HttpRequest) -> Option<HttpResponse> {
+    fn endpoints_of(&self, app: &str) -> Option<Arc<Endpoints>> {
         let endpoints = self
             .endpoints
             .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(app)
-            .cloned()?;
-        Some(endpoints.answer(request).await)
+            .unwrap_or_else(PoisonError::into_inner);
+        endpoints.get(app).cloned()
+    }
+
+    fn has_endpoints(&self, app: &str) -> bool {
+        self.endpoints_of(app).is_some()
     }
 }
 
@@ -101,7 +101,7 @@ fn value_document(text: &str) -> Result<Bytes> {
 
 /// A document of raw BSON, from Extended JSON.
 fn document(text: &str) -> Result<Bytes> {
-    extjson::parse_document(text.as_bytes())
+    extjson::parse_document(text)
         .map(Bytes::from)
         .map_err(|error| Error::new(ErrorKind::Usage, "not Extended JSON").because(error))
 }
