@@ -8,7 +8,6 @@ use chrono::{DateTime, Utc};
 use serde_json::json;
 use tributary_model::{Error, ErrorKind, Result};
 use tributary_orchestrator::config::Plan;
-use tributary_orchestrator::engine::KnownTrigger;
 use tributary_orchestrator::status::{
     DeadLetterDetail, DeadLetterStatus, FunctionRunDetail, FunctionRunFilter, FunctionRunStatus,
     LetterFilter, Letters, TriggerState, TriggerStatus,
@@ -18,6 +17,7 @@ use tributary_orchestrator::{Store, Triggers};
 use crate::DONE;
 use crate::cli::{JobArguments, LetterArguments, LetterCommand, Output, TriggerCommand};
 use crate::console::{self, aligned, group, say};
+use crate::functions::known;
 
 /// What is shown of a long text in a table.
 const LONGEST_CELL: usize = 80;
@@ -149,12 +149,7 @@ fn meant(which: LetterArguments) -> (Letters, JobArguments) {
 fn triggers(arguments: &JobArguments) -> Result<Triggers> {
     let plan = Plan::read(&arguments.config)?;
     let store = Store::open(&plan.state)?;
-    Ok(Triggers::new(known(&plan), store))
-}
-
-/// The triggers that a plan has.
-pub(crate) fn known(plan: &Plan) -> Vec<KnownTrigger> {
-    plan.triggers.values().map(KnownTrigger::of).collect()
+    Ok(Triggers::new(known(&plan)?, store))
 }
 
 /// A moment, as RFC 3339 has it.

@@ -15,13 +15,16 @@ use tributary_functions::endpoint::Endpoints;
 use tributary_functions::trigger::{Host, LiveState};
 use tributary_model::{Error, ErrorKind, Result};
 use tributary_orchestrator::config::Plan;
-use tributary_orchestrator::engine::{Activity, KnownTrigger, LiveTrigger, TriggerHost};
+use tributary_orchestrator::engine::{Activity, LiveTrigger, TriggerHost};
+
+use build::Known;
+pub(crate) use build::known;
 
 /// Runs the triggers of a plan, and answers its endpoints.
 pub(crate) struct FunctionHost {
     host: Arc<Host>,
     ledger: Arc<dyn TriggerLedger>,
-    known: RwLock<Vec<KnownTrigger>>,
+    known: RwLock<Vec<Known>>,
     endpoints: RwLock<BTreeMap<String, Arc<Endpoints>>>,
 }
 
@@ -59,8 +62,8 @@ impl TriggerHost for FunctionHost {
             .into_iter()
             .map(|live| (live.name.clone(), live))
             .collect();
-        let all = known.iter().map(|trigger| LiveTrigger {
-            trigger: trigger.clone(),
+        let known = known.iter().map(Known::now);
+        let all = known.map(|trigger| LiveTrigger {
             activity: live
                 .remove(&trigger.name)
                 .map_or_else(Activity::default, |live| Activity {
@@ -73,6 +76,7 @@ impl TriggerHost for FunctionHost {
                     lag: live.lag,
                     durations: build::durations(&live.durations),
                 }),
+            trigger,
         });
         all.collect()
     }
