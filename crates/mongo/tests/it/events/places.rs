@@ -44,9 +44,9 @@ async fn another_selection_goes_on_by_time_and_tokens_tell_what_has_passed() {
     following.end().await.unwrap();
 
     // Does not select the event that the token is of.
-    let even = doc! { "$match": { "$expr": { "$eq": [{ "$mod": ["$documentKey._id", 2] }, 1] } } };
+    let odd = doc! { "$match": { "$expr": { "$eq": [{ "$mod": ["$documentKey._id", 2] }, 1] } } };
     let other = Watch {
-        stages: vec![raw(&even)],
+        stages: vec![raw(&odd)],
         ..watch(Some(&fixture.name), Some("c"))
     };
     let mut following = Following::new(&fixture, &other, &position).await;
@@ -88,7 +88,6 @@ async fn an_idle_stream_moves_on_and_ends_with_whom_it_is_for() {
         let batch = following.batch().await.unwrap();
         assert!(batch.events.is_empty());
         assert!(batch.bytes > 0);
-        assert!(batch.complete_to <= batch.position.cluster_time.max(batch.complete_to));
         assert_eq!(batch.position.deployment, from.deployment);
         if batch.complete_to >= present {
             break;
