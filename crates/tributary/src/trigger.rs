@@ -10,7 +10,7 @@ use tributary_model::{Error, ErrorKind, Result};
 use tributary_orchestrator::config::Plan;
 use tributary_orchestrator::status::{
     DeadLetterDetail, DeadLetterStatus, FunctionRunDetail, FunctionRunFilter, FunctionRunStatus,
-    LetterFilter, Letters, TriggerState, TriggerStatus,
+    LetterFilter, Letters, TriggerKind, TriggerState, TriggerStatus,
 };
 use tributary_orchestrator::{Store, Triggers};
 
@@ -198,13 +198,16 @@ fn listed(triggers: &[TriggerStatus]) -> String {
     aligned(&rows)
 }
 
-/// What a trigger watches, and of which source.
+/// What a trigger watches, and of which source, or when it runs.
 fn watched(trigger: &TriggerStatus) -> String {
-    match (&trigger.watches, &trigger.source, trigger.next_at) {
-        (Some(cron), _, Some(next)) => format!("{cron} (UTC), next {}", time(next)),
-        (Some(watches), Some(source), None) => format!("{watches} of {source}"),
-        (Some(watches), None, None) => watches.clone(),
-        (None, _, _) => String::new(),
+    let Some(watches) = &trigger.watches else {
+        return String::new();
+    };
+    match (trigger.kind, &trigger.source, trigger.next_at) {
+        (TriggerKind::Scheduled, _, Some(next)) => format!("{watches} (UTC), next {}", time(next)),
+        (TriggerKind::Scheduled, _, None) => format!("{watches} (UTC)"),
+        (TriggerKind::Database, Some(source), _) => format!("{watches} of {source}"),
+        (TriggerKind::Database, None, _) => watches.clone(),
     }
 }
 
