@@ -109,6 +109,9 @@ pub(crate) enum Command {
     /// See triggers, pause, resume and replay them, and deal with what they have given up on
     #[command(subcommand, after_long_help = TRIGGER_HELP)]
     Trigger(TriggerCommand),
+    /// Run functions of applications by hand, and try them with cases
+    #[command(subcommand)]
+    Function(FunctionCommand),
     /// Try how alerts are told
     #[command(subcommand)]
     Alert(AlertCommand),
@@ -428,6 +431,47 @@ pub(crate) enum JobCommand {
         #[command(flatten)]
         arguments: JobArguments,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum FunctionCommand {
+    /// Run a function of an application, and print what it returns
+    ///
+    /// It runs here, with the services of the configuration, and is not recorded. Exit status: 0 it
+    /// returned; 1 it threw.
+    Run {
+        /// The function
+        #[arg(value_name = "NAME")]
+        name: String,
+        /// An argument, as Extended JSON; give it again for each next one
+        #[arg(long, value_name = "EJSON")]
+        arg: Vec<String>,
+        #[command(flatten)]
+        arguments: FunctionArguments,
+    },
+    /// Try functions with the cases of a directory
+    ///
+    /// Each file NAME.json is a case, as Extended JSON: {"function": "total", "args": [{"order": 5}],
+    /// "returns": 12}; or with "throws", a text that is to be in the error, in place of "returns".
+    /// "console" is an array of texts that are to be written to the console. Exit status: 0 all agree;
+    /// 1 some do not.
+    Test {
+        /// The directory of the cases
+        #[arg(value_name = "DIRECTORY")]
+        directory: PathBuf,
+        #[command(flatten)]
+        arguments: FunctionArguments,
+    },
+}
+
+/// Which application.
+#[derive(Debug, Args)]
+pub(crate) struct FunctionArguments {
+    /// The application, where there are several
+    #[arg(long, value_name = "NAME")]
+    pub(crate) app: Option<String>,
+    #[command(flatten)]
+    pub(crate) file: JobArguments,
 }
 
 #[derive(Debug, Subcommand)]

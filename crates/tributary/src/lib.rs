@@ -7,6 +7,7 @@ mod console;
 mod copy;
 mod demo;
 mod engine;
+mod functions;
 mod health;
 mod job;
 mod lines;
@@ -97,6 +98,7 @@ fn execute(command: Command) -> Result<u8> {
             Command::Run(arguments) => run::run(arguments, stop).await,
             Command::Job(command) => job::run(command, stop).await,
             Command::Trigger(command) => trigger::run(command).await,
+            Command::Function(command) => functions::command::run(command, stop).await,
             Command::Alert(command) => alert::run(command, stop).await,
             Command::Check(arguments) => check::run(*arguments, stop).await,
             Command::Health { url } => health::run(&url, stop).await,

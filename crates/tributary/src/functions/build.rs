@@ -26,7 +26,7 @@ use tributary_orchestrator::engine::KnownTrigger;
 use tributary_orchestrator::status::TriggerKind;
 
 use crate::address;
-use crate::engine::arguments::read_from;
+use crate::engine::arguments::read_preference;
 
 /// A larger function of a trigger without an application is a mistake.
 const LARGEST_FUNCTION: u64 = 8 << 20;
@@ -147,8 +147,8 @@ impl Deployments {
         let Place::Source(source) = &end.place else {
             return Err(Error::new(ErrorKind::Internal, "a source is none").on("name", &end.name));
         };
-        let uri = address(source.uri.expose())?;
-        let connection = Connection::open(&uri, source.read_preference.map(read_from)).await?;
+        let uri = address(source.uri.as_str())?;
+        let connection = Connection::open(&uri, source.read_preference.map(|preference| read_preference(preference).into())).await?;
         self.0.insert(end.name.clone(), connection.clone());
         Ok(connection)
     }
@@ -213,7 +213,7 @@ pub(super) async fn build(plan: &Plan, ledger: &Arc<dyn TriggerLedger>) -> Resul
 /// Reads an application.
 pub(super) fn read(app: &config::App) -> Result<App> {
     let secret = |name: &str| match app.reach.secrets.get(name) {
-        Some(secret) => Some(secret.expose().to_owned()),
+        Some(secret) => Some(secret.as_str().to_owned()),
         None => std::env::var(name)
             .or_else(|_| std::env::var(app::secret_variable(name)))
             .ok(),
@@ -530,7 +530,7 @@ async fn of_plan(
                     operations: changes
                         .operations
                         .iter()
-                        .map(|operation| operation.change_stream_name().to_owned())
+                        .map(|operation| operation.name().to_owned())
                         .collect(),
                     full_document: changes.full_document,
                     before_change: changes.full_document_before_change,
@@ -592,7 +592,7 @@ fn read_function(file: &Path) -> Result<String> {
 fn secrets_as_values(reach: &config::Reach) -> Result<BTreeMap<String, bytes::Bytes>> {
     let mut values = BTreeMap::new();
     for (name, secret) in &reach.secrets {
-        let document = super::value_document(secret.expose())?;
+        let document = super::value_document(secret.as_str())?;
         values.insert(name.clone(), document);
     }
     Ok(values)
@@ -624,7 +624,7 @@ fn seen(program: &Program, reach: &config::Reach) -> u64 {
     }
     (&program.services, &program.environment).hash(&mut hasher);
     for (name, secret) in &reach.secrets {
-        (name, secret.expose()).hash(&mut hasher);
+        (name, secret.as_str()).hash(&mut hasher);
     }
     format!(
         "{:?} {:?} {:?}",
@@ -639,7 +639,7 @@ fn place_text<'a>(ends: impl Iterator<Item = &'a End>) -> u64 {
     for end in ends {
         end.name.hash(&mut hasher);
         if let Place::Source(source) = &end.place {
-            source.uri.expose().hash(&mut hasher);
+            source.uri.as_str().hash(&mut hasher);
             format!("{:?}", source.read_preference).hash(&mut hasher);
         }
     }

@@ -48,7 +48,7 @@ pub struct Reach {
     pub secrets: BTreeMap<String, Secret>,
     /// The only hosts that they may call, in lower case; none for all but those that are of this machine and
     /// its surroundings.
-    pub allow_hosts: Option<Vec<glob::Pattern>>,
+    pub allow_hosts: Option<Vec<String>>,
     /// The address of all AWS services.
     pub aws_endpoint: Option<String>,
     /// Their region.

@@ -153,25 +153,23 @@ impl Resolver<'_> {
         }
     }
 
-    /// A pattern of hosts: no address, and no port.
-    fn host_pattern(&mut self, host: &Spanned<Text>) -> Option<glob::Pattern> {
+    /// A host, a pattern of hosts, or a network: no address.
+    fn host_pattern(&mut self, host: &Spanned<Text>) -> Option<String> {
         let text = host.value.as_str();
-        let is_address = text.contains('/') || text.contains('@');
-        let has_port = text.matches(':').count() == 1;
-        if text.is_empty() || is_address || has_port {
+        let is_network = text
+            .split_once('/')
+            .is_none_or(|(_, bits)| bits.parse::<u8>().is_ok());
+        if text.is_empty() || text.contains(['@', ' ']) || !is_network {
             self.wrong(
                 host.referenced,
                 format!(
-                    "`{text}` is no host: write it without scheme, port and path, as api.example.com"
+                    "`{text}` is no host: write it without scheme and path, as api.example.com, \
+                     *.example.com, example.com:8443 or 10.0.0.0/8"
                 ),
             );
             return None;
         }
-        let lower = Spanned {
-            value: Text::from(text.to_lowercase().as_str()),
-            ..*host
-        };
-        self.pattern(&lower)
+        Some(text.to_lowercase())
     }
 
     /// What an entry says, and `base` where it says nothing.
