@@ -454,8 +454,10 @@ impl<'w, 'js> Turns<'w, 'js> {
             .collect();
         for (rejected, reason) in rejections {
             if !own.contains(&rejected) {
-                self.host
-                    .print("error", format!("a promise was rejected and nobody looked: {reason}"));
+                self.host.print(
+                    "error",
+                    format!("a promise was rejected and nobody looked: {reason}"),
+                );
             }
         }
     }
@@ -465,10 +467,8 @@ impl<'w, 'js> Turns<'w, 'js> {
         for effect in effects {
             match effect {
                 Effect::Call(call, asked) => {
-                    let scope = Arc::clone(
-                        run.scope
-                            .get_or_insert_with(|| self.work.services.scope()),
-                    );
+                    let scope =
+                        Arc::clone(run.scope.get_or_insert_with(|| self.work.services.scope()));
                     let mut answer = Answer {
                         outbox: self.work.outbox.clone(),
                         run: id,
