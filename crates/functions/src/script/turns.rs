@@ -457,8 +457,10 @@ impl<'w, 'js> Turns<'w, 'js> {
             .collect();
         for (rejected, reason) in rejections {
             if !own.contains(&rejected) {
-                self.host
-                    .print("error", format!("a promise was rejected and nobody looked: {reason}"));
+                self.host.print(
+                    "error",
+                    format!("a promise was rejected and nobody looked: {reason}"),
+                );
             }
         }
     }
