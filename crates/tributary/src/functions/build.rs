@@ -118,7 +118,11 @@ pub(crate) fn known(plan: &Plan) -> Result<Vec<KnownTrigger>> {
     let mut all = Vec::new();
     for app in plan.apps.values() {
         let read = read(app).map_err(|error| error.on("app", &app.name))?;
-        all.extend(read.triggers.iter().map(|one| Known::of_app(app, one).now()));
+        all.extend(
+            read.triggers
+                .iter()
+                .map(|one| Known::of_app(app, one).now()),
+        );
     }
     all.extend(plan.triggers.values().map(|one| Known::of_plan(one).now()));
     Ok(all)
@@ -148,7 +152,13 @@ impl Deployments {
             return Err(Error::new(ErrorKind::Internal, "a source is none").on("name", &end.name));
         };
         let uri = address(source.uri.as_str())?;
-        let connection = Connection::open(&uri, source.read_preference.map(|preference| read_preference(preference).into())).await?;
+        let connection = Connection::open(
+            &uri,
+            source
+                .read_preference
+                .map(|preference| read_preference(preference).into()),
+        )
+        .await?;
         self.0.insert(end.name.clone(), connection.clone());
         Ok(connection)
     }
@@ -367,13 +377,15 @@ fn unknown_triggers(app: &config::App, read: &App) -> Result<()> {
     for name in app.triggers.keys() {
         if !read.triggers.iter().any(|trigger| trigger.name == *name) {
             let known: Vec<&str> = read.triggers.iter().map(|one| one.name.as_str()).collect();
-            return Err(Error::new(ErrorKind::Usage, "the application has no such trigger")
-                .on("app", &app.name)
-                .on("trigger", name)
-                .remedy(match known.is_empty() {
-                    true => "it has none at all".to_owned(),
-                    false => format!("it has {}", known.join(", ")),
-                }));
+            return Err(
+                Error::new(ErrorKind::Usage, "the application has no such trigger")
+                    .on("app", &app.name)
+                    .on("trigger", name)
+                    .remedy(match known.is_empty() {
+                        true => "it has none at all".to_owned(),
+                        false => format!("it has {}", known.join(", ")),
+                    }),
+            );
         }
     }
     Ok(())
@@ -395,8 +407,8 @@ async fn of_app(
         },
         app::TriggerEvent::Database(database) => {
             maximum_throughput = database.maximum_throughput;
-            let end =
-                source_of(app, &database.service).ok_or_else(|| no_source(app, &database.service))?;
+            let end = source_of(app, &database.service)
+                .ok_or_else(|| no_source(app, &database.service))?;
             let selection = Selection {
                 database: database.database.clone(),
                 collection: database.collection.clone(),
@@ -465,10 +477,7 @@ async fn of_app(
     })
 }
 
-async fn of_plan(
-    one: &config::Trigger,
-    deployments: &mut Deployments,
-) -> Result<Trigger> {
+async fn of_plan(one: &config::Trigger, deployments: &mut Deployments) -> Result<Trigger> {
     let mut services = BTreeMap::new();
     let mut kinds = BTreeMap::new();
     if let Some(end) = &one.source {
@@ -568,8 +577,10 @@ async fn of_plan(
 }
 
 fn function_name(file: &Path) -> String {
-    file.file_stem()
-        .map_or_else(|| "function".to_owned(), |stem| stem.to_string_lossy().into_owned())
+    file.file_stem().map_or_else(
+        || "function".to_owned(),
+        |stem| stem.to_string_lossy().into_owned(),
+    )
 }
 
 fn read_function(file: &Path) -> Result<String> {
@@ -581,9 +592,11 @@ fn read_function(file: &Path) -> Result<String> {
     };
     let size = std::fs::metadata(file).map_err(failed)?.len();
     if size > LARGEST_FUNCTION {
-        return Err(Error::new(ErrorKind::Usage, "the function of a trigger is too large")
-            .on("file", file.display())
-            .on("bytes", size));
+        return Err(
+            Error::new(ErrorKind::Usage, "the function of a trigger is too large")
+                .on("file", file.display())
+                .on("bytes", size),
+        );
     }
     std::fs::read_to_string(file).map_err(failed)
 }
