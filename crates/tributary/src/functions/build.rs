@@ -7,8 +7,11 @@ use std::sync::Arc;
 
 use chrono::Utc;
 use croner::Cron;
+use serde::Serialize;
 use tributary_flow::{DocumentStore, EventSource, TriggerLedger};
-use tributary_functions::app::{self, App, AppSettings, Processor as AppProcessor, ServiceKind};
+use tributary_functions::app::{
+    self, App, AppSettings, Finding, Processor as AppProcessor, ServiceKind, Summary,
+};
 use tributary_functions::endpoint::Endpoints;
 use tributary_functions::script::{Limits, Program, Source as Script};
 use tributary_functions::services::{
@@ -126,6 +129,54 @@ pub(crate) fn known(plan: &Plan) -> Result<Vec<KnownTrigger>> {
     }
     all.extend(plan.triggers.values().map(|one| Known::of_plan(one).now()));
     Ok(all)
+}
+
+/// What an application has, and what of it cannot be honoured.
+#[derive(Debug, Serialize)]
+pub(crate) struct AppReport {
+    /// Its name.
+    pub(crate) name: String,
+    /// What it has.
+    pub(crate) summary: Summary,
+    /// What cannot be honoured.
+    pub(crate) findings: Vec<Finding>,
+}
+
+/// Looks at all applications and functions of a plan, and reaches nothing.
+///
+/// # Errors
+/// One of them could not run.
+pub(crate) fn look(plan: &Plan) -> Result<Vec<AppReport>> {
+    let mut reports = Vec::new();
+    for app in plan.apps.values() {
+        let look = || {
+            let read = read(app)?;
+            unknown_triggers(app, &read)?;
+            outbound(&app.reach)?;
+            for service in read.services.values() {
+                match service.kind {
+                    ServiceKind::MongoDb if source_of(app, &service.name).is_none() => {
+                        return Err(no_source(app, &service.name));
+                    }
+                    ServiceKind::MongoDb => {}
+                    _ => drop(other_service(service, &app.reach)?),
+                }
+            }
+            Ok(read)
+        };
+        let read: App = look().map_err(|error: Error| error.on("app", &app.name))?;
+        reports.push(AppReport {
+            name: app.name.clone(),
+            summary: read.summary(),
+            findings: read.findings,
+        });
+    }
+    for trigger in plan.triggers.values() {
+        let on = |error: Error| error.on("trigger", &trigger.name);
+        read_function(&trigger.function).map_err(on)?;
+        outbound(&trigger.reach).map_err(on)?;
+    }
+    Ok(reports)
 }
 
 /// An application, ready to run.
