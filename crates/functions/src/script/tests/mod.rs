@@ -174,6 +174,7 @@ fn call(function: &str, arguments: Vec<Bson>) -> Call {
         function: function.to_owned(),
         arguments: bytes(doc! { "v": arguments }),
         request: None,
+        run: 0,
     }
 }
 

@@ -7,7 +7,6 @@ use bson::{Document, doc};
 use rand::Rng;
 use reqwest::Method;
 use serde_json::{Value, json};
-use tributary_testkit::{Signal, send_signal};
 
 use super::{Api, Site};
 use crate::support::{Run, run};
@@ -153,6 +152,8 @@ async fn an_exported_application_runs_unchanged() {
     std::fs::write(format!("{directory}/config.json"), endpoints.to_string()).unwrap();
     write_file(&site, "{}");
 
+    // A database that is not there is told by `check`.
+    site.fixture.insert("others", vec![doc! {}]).await;
     let checked = run(&["check", &site.file()]).ok().stdout;
     assert!(checked.contains("app shop: "), "{checked}");
 
@@ -347,7 +348,7 @@ async fn a_function_that_changes_is_taken_into_use_and_dead_letters_are_tried_ag
     assert!(why.contains("`f`") || why.contains(" f"), "{why}");
 
     write_app(&site, &[("f", ONCE)], &[("t", on)]);
-    send_signal(&running.child, Signal::HUP).unwrap();
+    api.post("/api/v1/reload").await;
     site.insert(3..4).await;
     wait_for_count(&site, "once", 1).await;
     trigger(&site, &["dlq", "discard", id]).ok();
