@@ -11,6 +11,7 @@ mod health;
 mod job;
 mod lines;
 mod metrics;
+mod publish;
 mod run;
 mod schema;
 mod sql;
