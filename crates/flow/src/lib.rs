@@ -47,7 +47,8 @@ pub use ledger::{
 pub use load::{CollectionOutcome, LoadOptions, LoadReport, load, load_collections};
 pub use observe::{All, AppliedBatch, Lag, Observer, Quiet};
 pub use publish::{
-    Publish, PublishOptions, PublishReport, Published, PublishedCollection, Publisher, Written, publish,
+    Publish, PublishOptions, PublishReport, Published, PublishedCollection, Publisher, Written,
+    publish,
 };
 pub use snapshot::{
     Bookmark, CollectionInfo, CollectionKind, Load, LoadSink, LoadSummary, Opened, Partition,

@@ -148,7 +148,11 @@ pub async fn publish(publish: Publish, stop: CancellationToken) -> Result<Publis
     } = publish;
     let from = begin(&*source, &mut *publisher, &*observer, &options, &stop).await?;
     let until = match options.once {
-        true => Some(present(&*source, &*observer, &options, &stop).await?.cluster_time),
+        true => Some(
+            present(&*source, &*observer, &options, &stop)
+                .await?
+                .cluster_time,
+        ),
         false => None,
     };
     let place = publisher.place();
@@ -187,11 +191,7 @@ pub async fn publish(publish: Publish, stop: CancellationToken) -> Result<Publis
     };
     let published = flow.run(publisher, batches, windows).await;
     let read = reader.await.map_err(|panic| {
-        Error::new(
-            ErrorKind::Internal,
-            "the reader of events ended abnormally",
-        )
-        .because(panic)
+        Error::new(ErrorKind::Internal, "the reader of events ended abnormally").because(panic)
     })?;
     // Whatever the stream says, what could not be published is the nearer reason.
     published?;
@@ -372,7 +372,10 @@ impl Flow {
                 }
             };
             let due = match idle.is_some() {
-                true => self.gathered.since().map(|since| since + self.options.interval),
+                true => self
+                    .gathered
+                    .since()
+                    .map(|since| since + self.options.interval),
                 false => None,
             };
             tokio::select! {
@@ -429,8 +432,8 @@ impl Flow {
             .gathered
             .since()
             .is_some_and(|since| since.elapsed() >= options.interval);
-        let is_full = self.gathered.len() >= options.max_events
-            || self.gathered.bytes() >= options.max_bytes;
+        let is_full =
+            self.gathered.len() >= options.max_events || self.gathered.bytes() >= options.max_bytes;
         if !is_ending && !has_waited && !is_full {
             return None;
         }
@@ -529,7 +532,11 @@ impl Flow {
                     committed,
                 },
             );
-            let total = self.report.collections.entry(namespace.clone()).or_default();
+            let total = self
+                .report
+                .collections
+                .entry(namespace.clone())
+                .or_default();
             total.events += part.events;
             total.applied += applied;
         }
@@ -551,8 +558,7 @@ impl Flow {
         // A source that has just been set up remembers little, and has forgotten nothing.
         if behind > self.options.heartbeat + NOT_YET_LATE && behind > remembered / 2 {
             for namespace in self.report.collections.keys() {
-                self.observer
-                    .falling_behind(namespace, behind, remembered);
+                self.observer.falling_behind(namespace, behind, remembered);
             }
         }
     }

@@ -16,7 +16,9 @@ use tributary_lake::{ChangeFiles, ChangeFilesOptions, JsonMode, Location};
 use tributary_model::{Error, ErrorKind, Result};
 use tributary_mongo::{Connection, MongoEvents, Selection, SelectionOptions};
 
-use crate::cli::{JsonSpelling, OnDrop, OnLostHistory, PublishArguments, SchemaPolicy, SyncArguments};
+use crate::cli::{
+    JsonSpelling, OnDrop, OnLostHistory, PublishArguments, SchemaPolicy, SyncArguments,
+};
 use crate::warehouse::{DEFAULT_RETENTION, refuse_because, refuse_options};
 use crate::{SharedObserver, address, mongodb_uri};
 
@@ -154,11 +156,12 @@ impl Target {
                 "region" => region = Some(value.into_owned()),
                 "endpoint" => endpoint = Some(value.into_owned()),
                 _ => {
-                    return Err(
-                        Error::new(ErrorKind::Usage, "not an option of a stream's address")
-                            .on("option", name)
-                            .remedy("write it as kinesis://STREAM?region=REGION&endpoint=URL"),
-                    );
+                    return Err(Error::new(
+                        ErrorKind::Usage,
+                        "not an option of a stream's address",
+                    )
+                    .on("option", name)
+                    .remedy("write it as kinesis://STREAM?region=REGION&endpoint=URL"));
                 }
             }
         }

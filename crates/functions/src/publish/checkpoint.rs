@@ -40,7 +40,9 @@ impl Checkpoint {
                     "another process publishes to this stream",
                 )
                 .on("state", path.display())
-                .remedy("stop it, or give each its own --state where they publish different databases")),
+                .remedy(
+                    "stop it, or give each its own --state where they publish different databases",
+                )),
                 Err(TryLockError::Error(error)) => Err(failed(error)),
             }
         })

@@ -132,7 +132,8 @@ impl KinesisPublisher {
         while !records.is_empty() {
             let (request, rest) = next_request(records);
             let results = self.api.put(&request).await;
-            let results = results.map_err(|error| self.told(api::failed("cannot write to the stream", error)))?;
+            let results = results
+                .map_err(|error| self.told(api::failed("cannot write to the stream", error)))?;
             if results.len() != request.len() {
                 return Err(self.told(Error::new(
                     ErrorKind::InvalidData,

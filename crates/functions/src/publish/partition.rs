@@ -143,7 +143,10 @@ mod tests {
         };
         assert_eq!(field.of(&with(doc! { "id": "c7" }.into())), "c7");
         assert_eq!(field.of(&with(7.into())), "o1");
-        assert_eq!(field.of(&event(&doc! { "operationType": "drop" })), "shop.orders");
+        assert_eq!(
+            field.of(&event(&doc! { "operationType": "drop" })),
+            "shop.orders"
+        );
         assert!(KeyField::parse("fullDocument..id").is_err());
         assert!(KeyField::parse("").is_err());
     }

@@ -117,6 +117,8 @@ pub(super) struct StateFiles {
 struct StateFile {
     place: Location,
     version: Option<UpdateVersion>,
+    /// What was to be put there since, and of which it is not known whether it was.
+    attempts: Vec<Vec<u8>>,
 }
 
 impl StateFiles {
@@ -125,6 +127,7 @@ impl StateFiles {
         let file = |name| StateFile {
             place: place.child(name),
             version: None,
+            attempts: Vec::new(),
         };
         Self {
             counted: file(COUNTED),
@@ -161,6 +164,7 @@ impl StateFiles {
 impl StateFile {
     async fn read<T: DeserializeOwned>(&mut self) -> Result<Option<T>> {
         self.version = None;
+        self.attempts.clear();
         let Some((bytes, version)) = store::read(&self.place).await? else {
             return Ok(None);
         };
@@ -172,7 +176,9 @@ impl StateFile {
             )
             .on("file", &self.place)
             .because(error)
-            .remedy("it was written by another version or damaged: choose another target to begin anew")
+            .remedy(
+                "it was written by another version or damaged: choose another target to begin anew",
+            )
         })?;
         Ok(Some(value))
     }
@@ -182,17 +188,22 @@ impl StateFile {
         let bytes = serde_json::to_vec_pretty(value).map_err(|error| {
             Error::new(ErrorKind::Internal, "the position is no JSON").because(error)
         })?;
-        let replaced = store::replace(&self.place, bytes.clone(), self.version.clone()).await?;
+        // Until there is an answer.
+        self.attempts.push(bytes.clone());
+        let mut replaced = store::replace(&self.place, bytes.clone(), self.version.clone()).await?;
+        if replaced.is_none()
+            && let Some((found, version)) = store::read(&self.place).await?
+            && self.attempts.contains(&found)
+        {
+            // The answer to a request was lost: what is there is its own, as no two writers write the same.
+            replaced = match found == bytes {
+                true => Some(version),
+                false => store::replace(&self.place, bytes, Some(version)).await?,
+            };
+        }
         if let Some(version) = replaced {
             self.version = Some(version);
-            return Ok(());
-        }
-        // A request whose answer was lost has been sent again: then what is there is what was to be put there,
-        // and no two writers write the same.
-        if let Some((found, version)) = store::read(&self.place).await?
-            && found == bytes
-        {
-            self.version = Some(version);
+            self.attempts.clear();
             return Ok(());
         }
         Err(Error::new(

@@ -52,7 +52,10 @@ impl StreamApi for Kinesis {
             })
             .collect();
         let asked = json!({ "StreamName": self.stream, "Records": records });
-        let answer = self.client.call_json("kinesis", "PutRecords", asked).await?;
+        let answer = self
+            .client
+            .call_json("kinesis", "PutRecords", asked)
+            .await?;
         let results = answer["Records"].as_array();
         let results = results.map(Vec::as_slice).unwrap_or_default();
         Ok(results.iter().map(refusal).collect())
@@ -102,8 +105,11 @@ pub(super) fn failed(what: &str, error: AwsError) -> Error {
             ErrorKind::Usage,
             "set AWS_REGION, or name the region as kinesis://STREAM?region=REGION",
         ),
-        "KMSDisabledException" | "KMSAccessDeniedException" | "KMSNotFoundException"
-        | "KMSInvalidStateException" | "KMSOptInRequired" => (
+        "KMSDisabledException"
+        | "KMSAccessDeniedException"
+        | "KMSNotFoundException"
+        | "KMSInvalidStateException"
+        | "KMSOptInRequired" => (
             ErrorKind::Forbidden,
             "check the key of KMS that the stream is encrypted with, and that these credentials may use it",
         ),
@@ -112,7 +118,10 @@ pub(super) fn failed(what: &str, error: AwsError) -> Error {
                 Some(_) => ErrorKind::Unavailable,
                 None => ErrorKind::Unreachable,
             };
-            (kind, "check the endpoint, the region and the network; what was done is kept")
+            (
+                kind,
+                "check the endpoint, the region and the network; what was done is kept",
+            )
         }
         _ => (ErrorKind::Storage, "see what the service says"),
     };
