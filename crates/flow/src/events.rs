@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::sync::mpsc;
-use tributary_model::{ClusterTime, Position, Result};
+use tributary_model::{ClusterTime, Namespace, Position, Result};
 
 use crate::changes::HistoryWindow;
 
@@ -76,6 +76,17 @@ pub struct RawEvent {
     /// Whether it was too large with everything, and came without `updateDescription` and
     /// `fullDocumentBeforeChange`, or even without `fullDocument`.
     pub is_reduced: bool,
+}
+
+impl RawEvent {
+    /// The collection that it is about; what is about a whole database has an empty collection name.
+    #[must_use]
+    pub fn namespace(&self) -> Namespace {
+        Namespace::new(
+            self.database.as_str(),
+            self.collection.as_deref().unwrap_or_default(),
+        )
+    }
 }
 
 /// Events as they came off the wire together, in the order of the stream.

@@ -103,6 +103,24 @@ failpoints! {
     VacuumUnnoted = "vacuum.unnoted",
     /// The notes of the next vacuum are written.
     VacuumNoted = "vacuum.noted",
+    /// Events are about to be published.
+    PublishBegun = "publish.begun",
+    /// Events are published, and the flow has not heard of it.
+    PublishEnded = "publish.ended",
+    /// It is said which files of events are coming, and none is there.
+    EventFilesPlanned = "publish.files.planned",
+    /// A file of events is written, perhaps one of several.
+    EventFileWritten = "publish.file.written",
+    /// All files of events are written, and the position does not count them.
+    EventFilesWritten = "publish.files.written",
+    /// The position counts the files of events.
+    EventFilesCounted = "publish.files.counted",
+    /// A file of events that never counted is removed, perhaps one of several.
+    EventFileRemoved = "publish.file.removed",
+    /// Records are acknowledged, perhaps some of more, and the position is the one before.
+    RecordsSent = "publish.records.sent",
+    /// The position counts the records.
+    RecordsCounted = "publish.records.counted",
 }
 
 impl Failpoint {

@@ -6,7 +6,8 @@
 //! and [`LookupSource`] and [`ComparedTables`], which [`verify::verify`] compares. [`tables::take_over`] joins
 //! a [`TableSource`], the tables of a lake, and a [`TableSink`], those of a warehouse; a [`FileStage`] is where
 //! one puts files for its server to fetch. What a query reads beside the lake is an [`AttachedDatabase`]. Triggers
-//! follow an [`EventSource`], and their functions read and write a [`DocumentStore`].
+//! follow an [`EventSource`], and their functions read and write a [`DocumentStore`]. [`publish::publish`] passes the
+//! events of one on as they are, to a [`Publisher`].
 
 pub mod attached;
 pub mod batch;
@@ -18,6 +19,7 @@ pub mod follow;
 pub mod ledger;
 pub mod load;
 pub mod observe;
+pub mod publish;
 pub mod retry;
 pub mod snapshot;
 pub mod stage;
@@ -44,6 +46,10 @@ pub use ledger::{
 };
 pub use load::{CollectionOutcome, LoadOptions, LoadReport, load, load_collections};
 pub use observe::{All, AppliedBatch, Lag, Observer, Quiet};
+pub use publish::{
+    Publish, PublishOptions, PublishReport, Published, PublishedCollection, Publisher, Written,
+    publish,
+};
 pub use snapshot::{
     Bookmark, CollectionInfo, CollectionKind, Load, LoadSink, LoadSummary, Opened, Partition,
     PartitionTotals, PartitionWriter, SnapshotSource,

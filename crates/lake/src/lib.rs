@@ -1,8 +1,9 @@
 //! The lake adapter, and the only user of Delta, DataFusion and object stores: loading
-//! collections into tables and files, keeping the tables current, and querying them.
+//! collections into tables and files, keeping the tables current, querying them, and writing changes as files.
 
 mod attached;
 mod bucket;
+mod change_files;
 mod delta;
 mod error;
 mod external;
@@ -22,6 +23,7 @@ mod upload;
 mod verify;
 
 pub use bucket::{AccessLogs, Bucket, BucketSettings, Encryption, Setting, Versioning};
+pub use change_files::{ChangeFiles, ChangeFilesOptions};
 pub use external::{ExternalEngine, ExternalTable, external_tables};
 pub use feed::LakeFeed;
 pub use format::{Format, JsonMode};

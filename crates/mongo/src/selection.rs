@@ -1,5 +1,6 @@
 //! Which collections, documents and fields are read.
 
+use bytes::Bytes;
 use mongodb::bson::{Bson, Document, doc};
 use tributary_model::{Error, ErrorKind, Result};
 
@@ -96,10 +97,43 @@ impl Selection {
         Some(format!("^(?:{})$", patterns.join("|")))
     }
 
+    /// The stage behind `$changeStream` that passes on the events of the collections that are included,
+    /// of those that take such a name, and of whole databases.
+    ///
+    /// # Errors
+    /// `Internal`: the stage is no BSON.
+    pub fn event_stage(&self) -> Result<Bytes> {
+        let (mut own, mut renamed) = (
+            doc! { "$not": { "$regex": OF_THE_SERVER } },
+            doc! { "$exists": true },
+        );
+        if let Some(names) = self.to_regex() {
+            own.insert("$regex", &names);
+            renamed = doc! { "$regex": &names };
+        }
+        let stage = doc! { "$match": { "$or": [
+            { "ns.coll": own },
+            { "to.coll": renamed },
+            { "ns.coll": { "$exists": false } },
+        ] } };
+        match mongodb::bson::serialize_to_vec(&stage) {
+            Ok(bytes) => Ok(bytes.into()),
+            Err(error) => Err(Error::new(
+                ErrorKind::Internal,
+                "the collections cannot be asked for",
+            )
+            .because(error)),
+        }
+    }
+
     pub(crate) fn describe(&self) -> &str {
         &self.text
     }
 }
+
+/// Names of collections that are the server's own, as [`is_the_servers`] knows them.
+const OF_THE_SERVER: &str = "^(?:system\\.|tmp\\.agg_out\\.|tmp\\.mr\\.|\
+                             tmp[A-Za-z0-9]{5}\\.(?:renameCollection|convertToCapped|create))";
 
 /// Whether a collection is one of the server's own: a system collection, or one that it fills to
 /// give it another name at the end, as `$out` does.

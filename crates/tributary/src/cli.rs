@@ -238,6 +238,13 @@ Examples:
   Take the tables of that lake over into PostgreSQL, version by version:
     tributary sync s3://bucket/lake env:WAREHOUSE
 
+  Write the changes themselves, a JSON object each, or pass them on to Kinesis:
+    tributary sync mongodb://localhost/shop s3://bucket/changes --changes --batch-events 1
+    tributary sync mongodb://localhost/shop kinesis://shop-changes --partition-key fullDocument.customer
+
+  Changes come with the document after them, and the document before where the collection keeps pre-images.
+  Kinesis gets each at least once, and in order for each partition key: _id._data tells one that comes again.
+
 Credentials of the lake come from the environment, as for `copy`. Set TARGET to `env:NAME` to take a
 warehouse's address, with its password, from an environment variable.
 
@@ -683,6 +690,38 @@ pub(crate) struct WarehouseArguments {
     pub(crate) primary_key: Vec<String>,
 }
 
+/// What is for changes that go on as they are.
+#[derive(Debug, Default, Args)]
+#[command(next_help_heading = "Changes as they are")]
+pub(crate) struct PublishArguments {
+    /// Write the change events themselves into the lake, as files of JSON, in place of tables: nothing is
+    /// loaded, and what happens from the first start on is kept, each event once. Files are
+    /// DATABASE/COLLECTION/NAME, and their names sort as the events do; one counts as soon as
+    /// _changes.state/position.json reaches it
+    #[arg(long)]
+    pub(crate) changes: bool,
+    /// How events spell values: `relaxed` as other programs read them, `canonical` with every type told
+    /// apart [default: relaxed]
+    #[arg(long, value_enum, value_name = "SPELLING")]
+    pub(crate) json: Option<JsonSpelling>,
+    /// How many events a file holds at most. With 1 it is one JSON object, NAME.json; with more, an object
+    /// a line, NAME.jsonl [default: 1000]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) batch_events: Option<u32>,
+    /// Compress the files, whose names then end in .gz
+    #[arg(long)]
+    pub(crate) gzip: bool,
+    /// The field of events, such as fullDocument.customer, that is the partition key in Kinesis. Events with
+    /// the same one keep their order, and go one in each request; of one that lacks it, the document's _id
+    /// is [default: documentKey._id]
+    #[arg(long, value_name = "PATH")]
+    pub(crate) partition_key: Option<String>,
+    /// The directory of this machine where it is kept how far a stream of Kinesis has got. It is no cache:
+    /// without it, the stream goes on from the present [default: tributary.state]
+    #[arg(long, value_name = "DIRECTORY")]
+    pub(crate) state: Option<PathBuf>,
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct CopyArguments {
     #[command(flatten)]
@@ -726,7 +765,8 @@ pub(crate) struct SyncArguments {
     /// The lake: directory, s3://bucket/prefix, az://container/prefix or
     /// abfss://container@account.dfs.core.windows.net/prefix; or the warehouse
     /// postgres://user:password@host/database or redshift://user:password@host/database, and SOURCE
-    /// then is a lake, or a MongoDB with --stage
+    /// then is a lake, or a MongoDB with --stage; or kinesis://STREAM[?region=REGION], which takes the
+    /// change events themselves
     #[arg(value_name = "TARGET")]
     pub(crate) target: String,
     /// Catch up with what is there now, and end
@@ -758,6 +798,8 @@ pub(crate) struct SyncArguments {
     pub(crate) on_schema_change: SchemaPolicy,
     #[command(flatten)]
     pub(crate) warehouse: WarehouseArguments,
+    #[command(flatten)]
+    pub(crate) publish: PublishArguments,
     /// Keep every version of every document, from now on, in a second table COLLECTION__history
     #[arg(long)]
     pub(crate) history: bool,

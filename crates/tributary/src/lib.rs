@@ -12,6 +12,7 @@ mod health;
 mod job;
 mod lines;
 mod metrics;
+mod publish;
 mod run;
 mod schema;
 mod sql;

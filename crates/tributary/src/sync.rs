@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 use tributary_flow::{All, FollowOptions, LoadOptions, LoadSink, Loading, Sync, SyncReport};
-use tributary_lake::{FileSink, Format, Location, SinkOptions, SyncOptions, SyncSink};
+use tributary_lake::{ChangeFiles, FileSink, Format, Location, SinkOptions, SyncOptions, SyncSink};
 use tributary_model::{Error, ErrorKind, Result};
 use tributary_orchestrator::config::Period;
 
 use crate::cli::{Output, PartArguments, SyncArguments};
-use crate::{DONE, FAILED, SharedObserver, console, copy, metrics, warehouse};
+use crate::{DONE, FAILED, SharedObserver, console, copy, metrics, publish, warehouse};
 
 /// Below this a query that runs could lose the files that it reads.
 const LEAST_RETENTION: Duration = Duration::from_secs(3600);
@@ -34,7 +34,7 @@ pub(crate) async fn run(arguments: SyncArguments, stop: CancellationToken) -> Re
     Ok(conclude(&report, arguments.output, begun, &stop))
 }
 
-/// Follows the collections into a lake or a warehouse. What became of those that did not reach the lake
+/// Follows the collections into a lake or a warehouse, or passes their changes on as they are. What became of those that did not reach the lake
 /// before a warehouse is for `staged`.
 pub(crate) async fn work(
     arguments: &SyncArguments,
@@ -42,6 +42,10 @@ pub(crate) async fn work(
     staged: &warehouse::ToldStaged,
     stop: &CancellationToken,
 ) -> Result<SyncReport> {
+    if publish::is_wanted(arguments) {
+        return publish::sync(arguments, observer, stop).await;
+    }
+    publish::refuse_publishing(&arguments.publish)?;
     if warehouse::is_address(&arguments.target) {
         return warehouse::sync(arguments, observer, staged, stop).await;
     }
@@ -57,6 +61,14 @@ pub(crate) async fn into_lake(
     stop: &CancellationToken,
 ) -> Result<SyncReport> {
     let place = Location::parse(lake)?;
+    if ChangeFiles::is_at(&place).await? {
+        return Err(Error::new(
+            ErrorKind::AlreadyExists,
+            "the target holds files of changes, not tables",
+        )
+        .on("target", &place)
+        .remedy("choose another target for tables, or give --changes to go on with the changes"));
+    }
     let mut source = copy::source(&arguments.source, &PartArguments::default()).await?;
     if arguments.history {
         source = source.with_every_version();

@@ -20,7 +20,7 @@ use crate::console::Problems;
 use crate::{SharedObserver, address, console, copy, is_mongodb, sync};
 
 /// What `sync` takes where these are not given.
-const DEFAULT_RETENTION: Duration = Duration::from_secs(7 * 24 * 3600);
+pub(crate) const DEFAULT_RETENTION: Duration = Duration::from_secs(7 * 24 * 3600);
 const DEFAULT_HEARTBEAT: Duration = Duration::from_secs(600);
 
 /// Whether a target is a warehouse; one that cannot be read from the environment is told later.
@@ -146,7 +146,7 @@ fn refuse(options: &[(&str, bool)]) -> Result<()> {
 }
 
 /// Refuses the first of the options that is given.
-fn refuse_because(why: &str, remedy: &str, options: &[(&str, bool)]) -> Result<()> {
+pub(crate) fn refuse_because(why: &str, remedy: &str, options: &[(&str, bool)]) -> Result<()> {
     match options.iter().find(|(_, is_given)| *is_given) {
         None => Ok(()),
         Some((name, _)) => Err(Error::new(ErrorKind::Usage, why)

@@ -15,11 +15,11 @@ use crate::support::{Fixture, LIMIT, Run, files_below, run_command};
 use crate::sync::{COPY_ON_WRITE, assert_same, sync, tokens};
 
 /// The signal of a process that a failpoint ended.
-const ABORTED: i32 = 6;
+pub(crate) const ABORTED: i32 = 6;
 
 /// What has to go on for a point to be reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Scenario {
+pub(crate) enum Scenario {
     /// A collection without a table.
     Load,
     /// Changes of every kind.
@@ -36,10 +36,19 @@ enum Scenario {
     Large,
     /// Changes and upkeep of tables that keep a symlink manifest.
     Manifest,
+    /// Changes that become files.
+    ChangeFiles,
+    /// Such files, of which some are written and do not count.
+    UnfinishedChangeFiles,
+    /// Changes that become records of a stream.
+    Records,
 }
 
 fn scenarios(point: Failpoint) -> &'static [Scenario] {
-    use Scenario::{Changes, Commits, CommitsOfUpkeep, Large, Load, Manifest, Quiet, Upkeep};
+    use Scenario::{
+        ChangeFiles, Changes, Commits, CommitsOfUpkeep, Large, Load, Manifest, Quiet, Records,
+        UnfinishedChangeFiles, Upkeep,
+    };
     match point {
         Failpoint::CommitBefore
         | Failpoint::CommitAfter
@@ -77,11 +86,18 @@ fn scenarios(point: Failpoint) -> &'static [Scenario] {
         | Failpoint::VacuumUnnoted
         | Failpoint::VacuumNoted => &[Upkeep],
         Failpoint::IndexBetween | Failpoint::CompactionBetween => &[Large],
+        Failpoint::PublishBegun | Failpoint::PublishEnded => &[ChangeFiles, Records],
+        Failpoint::EventFilesPlanned
+        | Failpoint::EventFileWritten
+        | Failpoint::EventFilesWritten
+        | Failpoint::EventFilesCounted => &[ChangeFiles],
+        Failpoint::EventFileRemoved => &[UnfinishedChangeFiles],
+        Failpoint::RecordsSent | Failpoint::RecordsCounted => &[Records],
     }
 }
 
 /// At how many of the times that a point is reached it is tried.
-fn tries(point: Failpoint) -> u32 {
+pub(crate) fn tries(point: Failpoint) -> u32 {
     match point {
         // Those of a history, of a table, and of what is done to either before and behind.
         Failpoint::CommitBefore | Failpoint::CommitAfter => 4,
@@ -89,11 +105,13 @@ fn tries(point: Failpoint) -> u32 {
         // Of both collections, their histories, wider columns and files that are joined.
         Failpoint::ManifestBefore => 8,
         Failpoint::WidenFileWritten | Failpoint::VacuumRemoved => 2,
+        // Of one batch and of the next.
+        Failpoint::EventFileWritten | Failpoint::EventFileRemoved | Failpoint::RecordsSent => 3,
         _ => 1,
     }
 }
 
-fn points(scenario: Scenario) -> impl Iterator<Item = Failpoint> {
+pub(crate) fn points(scenario: Scenario) -> impl Iterator<Item = Failpoint> {
     let all = Failpoint::ALL.iter().copied();
     all.filter(move |point| scenarios(*point).contains(&scenario))
 }

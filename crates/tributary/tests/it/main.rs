@@ -19,6 +19,7 @@ mod formats;
 mod health;
 mod metrics;
 mod pipeline;
+mod publish;
 mod readers;
 mod redshift;
 mod resume;
