@@ -8,6 +8,7 @@ mod copy;
 mod demo;
 mod engine;
 mod health;
+mod ingest;
 mod job;
 mod lines;
 mod metrics;

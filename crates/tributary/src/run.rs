@@ -18,6 +18,7 @@ use tributary_orchestrator::{Orchestrator, Setup, Store};
 
 use crate::cli::{Output, RunArguments};
 use crate::engine::Pipes;
+use crate::ingest::Logs;
 use crate::metrics::FlowMetrics;
 use crate::telemetry::{self, Telemetered};
 use crate::{DONE, console};
@@ -26,16 +27,18 @@ pub(crate) async fn run(arguments: RunArguments, stop: CancellationToken) -> Res
     let plan = Plan::read(&arguments.file)?;
     let server = plan.server.clone();
     let mut telemetered = plan.telemetry.as_ref().and_then(telemetered);
-    let orchestrator = orchestrator(plan, arguments.file)?;
+    let logs = Arc::new(Logs::default());
+    let orchestrator = orchestrator(plan, arguments.file, Arc::clone(&logs)).await?;
     let control: Arc<dyn Control> = orchestrator.clone();
     if let Some(telemetered) = &mut telemetered {
         telemetered.measure(Arc::clone(&control));
     }
     let api_stop = CancellationToken::new();
     let served = match &server {
-        Some(server) => {
-            Some(tributary_api::serve(server, Arc::clone(&control), None, api_stop.clone()).await?)
-        }
+        Some(server) => Some(
+            tributary_api::serve(server, Arc::clone(&control), Some(logs), api_stop.clone())
+                .await?,
+        ),
         None => None,
     };
     if let Some(served) = &served {
@@ -70,22 +73,29 @@ fn telemetered(telemetry: &Telemetry) -> Option<Telemetered> {
         .ok()
 }
 
-/// What runs a plan, that data is moved by as on the command line.
-pub(crate) fn orchestrator(plan: Plan, file: PathBuf) -> Result<Arc<Orchestrator>> {
+/// What runs a plan, that data is moved by as on the command line. The logs of events that are pushed are open
+/// then.
+pub(crate) async fn orchestrator(
+    plan: Plan,
+    file: PathBuf,
+    logs: Arc<Logs>,
+) -> Result<Arc<Orchestrator>> {
     let store = Store::open(&plan.state)?;
     let metrics = Arc::new(FlowMetrics::new()?);
     let engine = Measured {
-        engine: Pipes,
+        engine: Pipes::new(Arc::clone(&logs)),
         metrics: Arc::clone(&metrics),
     };
     let orchestrator = Orchestrator::new(Setup {
-        plan,
+        plan: plan.clone(),
         file,
         store,
         engine: Arc::new(engine),
         triggers: None,
         numbers: Arc::new(move || metrics.render()),
     })?;
+    // Whoever else runs the file has been noticed by now.
+    logs.become_these(&plan).await?;
     Ok(Arc::new(orchestrator))
 }
 
@@ -97,6 +107,10 @@ struct Measured {
 
 #[async_trait]
 impl Engine for Measured {
+    async fn prepare(&self, plan: &Plan) -> Result<()> {
+        self.engine.prepare(plan).await
+    }
+
     async fn follow(
         &self,
         flow: &Flow,
