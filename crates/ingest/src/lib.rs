@@ -8,8 +8,9 @@
 //! within it, as cluster times have them, so that the age of a position says something. The number is the
 //! position's cluster time, and in hexadecimal its token; the log's own id stands for the deployment. Numbers
 //! never go back, whatever the clock does, and there is one between any two that no event has: a position
-//! there is behind the one and before the other, also where only its time is known. The cluster time of an
-//! event in the deployment that it comes from stays in its document.
+//! there is behind the one and before the other, also where only its time is known. The end of a log goes with
+//! the clock, so that the position of a table without changes does not grow old. The cluster time of an event in
+//! the deployment that it comes from stays in its document.
 //!
 //! Order: that of arrival. Events of one document that are pushed side by side may arrive in another order
 //! than they happened in. One that is older than what has arrived of its document before, by its own cluster
@@ -36,4 +37,4 @@ pub use changes::IngestSource;
 pub use check::{CheckedEvent, check};
 pub use events::IngestEvents;
 pub use intake::{Fault, Intake, Refused};
-pub use log::{Appended, Beginning, EventLog, LogOptions};
+pub use log::{Appended, Beginning, EventLog, LogOptions, NotAppended};

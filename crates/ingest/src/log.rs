@@ -292,7 +292,7 @@ impl EventLog {
         .remedy("keep events for longer, with the `retention` of the source")
     }
 
-    /// The number of the last event that has been removed, and that of the last.
+    /// The number of the last event that has been removed, and that of the last or a moment behind it.
     pub(crate) fn window(&self) -> (u64, u64) {
         let state = self.state.borrow();
         (state.removed, state.last)
@@ -308,13 +308,13 @@ impl EventLog {
     /// # Errors
     /// The first of them has been removed, the disk cannot be read, or an event is not what was written.
     pub(crate) async fn read(self: &Arc<Self>, after: u64) -> Result<Page> {
-        let (page, state) = self
+        let (events, is_last, state) = self
             .query(move |connection| database::page(connection, after, PAGE_EVENTS, PAGE_BYTES))
             .await?;
         if after < state.removed {
             return Err(self.forgotten(ClusterTime(after)));
         }
-        if let Some(event) = page.iter().find(|event| !event.is_whole()) {
+        if let Some(event) = events.iter().find(|event| !event.is_whole()) {
             return Err(Error::new(
                 ErrorKind::InvalidData,
                 "an event of the log is damaged",
@@ -323,11 +323,14 @@ impl EventLog {
             .on("event", ClusterTime(event.number))
             .remedy("put the directory back from a backup, or move it away and load the tables anew"));
         }
-        let through = page.last().map_or(after, |event| event.number);
+        let through = match (is_last, events.last()) {
+            (false, Some(event)) => event.number,
+            _ => after.max(state.last),
+        };
         Ok(Page {
-            is_last: through >= state.last,
+            events,
             through,
-            events: page,
+            is_last,
         })
     }
 
@@ -438,6 +441,6 @@ fn storage(file: &Path, what: &str, error: rusqlite::Error) -> Error {
 }
 
 /// Whether the disk has no room.
-fn is_full(error: &rusqlite::Error) -> bool {
+pub(crate) fn is_full(error: &rusqlite::Error) -> bool {
     error.sqlite_error_code() == Some(ErrorCode::DiskFull)
 }

@@ -15,6 +15,14 @@ use crate::status::TriggerKind;
 /// Moves data, and knows the tables that it was moved to.
 #[async_trait]
 pub trait Engine: Send + Sync {
+    /// Takes what a plan says of the places into use, before anything of it is done.
+    ///
+    /// # Errors
+    /// Something cannot be used; nothing has changed then.
+    async fn prepare(&self, _plan: &Plan) -> Result<()> {
+        Ok(())
+    }
+
     /// Keeps a flow current, until it is stopped: then it commits what it has read, and answers `Ok`.
     ///
     /// A table that fails stops alone and is told to the observer. It ends with an error when the flow as

@@ -625,6 +625,7 @@ impl Control for Orchestrator {
         if plan.server != before.server || plan.telemetry != before.telemetry {
             tracing::warn!("`server` and `telemetry` are others from the next start on");
         }
+        self.engine.prepare(&plan).await?;
         // It changes nothing where something in an application is wrong.
         if let Some(host) = &self.triggers {
             host.apply(&plan).await?;

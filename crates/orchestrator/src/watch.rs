@@ -132,7 +132,7 @@ pub(crate) struct TableFacts {
 impl FlowWatch {
     pub(crate) fn new(flow: &Flow, notices: broadcast::Sender<Notice>) -> Self {
         let route = &flow.route;
-        let is_source = matches!(route.from.place, Place::Source(_));
+        let is_source = matches!(route.from.place, Place::Source(_) | Place::Ingest(_));
         Self {
             name: flow.name.clone(),
             from: route.from.name.clone(),

@@ -67,6 +67,7 @@ async fn check(arguments: &CheckArguments) -> Result<u8> {
         source: arguments.subject.clone(),
         collections: arguments.collections.clone(),
         read_preference: arguments.read_preference,
+        log: None,
     };
     let source = copy::source(&collections, &arguments.part).await?;
     let place = arguments

@@ -1,8 +1,10 @@
 //! The arguments of the command line.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use tributary_ingest::EventLog;
 use tributary_lake::{ExternalEngine, Format, JsonMode, QueryOutput};
 use tributary_model::OnSchemaChange;
 use tributary_mongo::ReadFrom;
@@ -633,7 +635,7 @@ pub(crate) struct SchemaArguments {
     pub(crate) output: Output,
 }
 
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub(crate) struct CollectionArguments {
     /// MongoDB address: mongodb://[user:password@]host[:port]/database[?options]. Without a
     /// database, all databases but admin, config and local. Set SOURCE to `env:NAME` to take it
@@ -648,6 +650,9 @@ pub(crate) struct CollectionArguments {
     /// secondaryPreferred]
     #[arg(long, value_name = "MODE")]
     pub(crate) read_preference: Option<ReadPreference>,
+    /// Events that are pushed, which are followed in the place of SOURCE.
+    #[arg(skip)]
+    pub(crate) log: Option<Arc<EventLog>>,
 }
 
 #[derive(Debug, Default, Args)]

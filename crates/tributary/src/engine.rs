@@ -15,10 +15,11 @@ use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 use tributary_flow::{Observer, SyncReport, Verified};
 use tributary_model::{DescribedTable, Error, ErrorKind, Namespace, Result};
-use tributary_orchestrator::config::{Copy, Flow, Query, Script, Sync, Verify, Work};
+use tributary_orchestrator::config::{Copy, Flow, Plan, Query, Script, Sync, Verify, Work};
 use tributary_orchestrator::engine::{Engine, Moved, Tell};
 
 use crate::cli::SyncArguments;
+use crate::ingest::Logs;
 use crate::{SharedObserver, address, console, copy, sql, sync, verify, warehouse};
 use told::Told;
 
@@ -26,18 +27,32 @@ use told::Told;
 const ROWS_TOLD: usize = 100;
 
 /// Moves data as the commands do.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Pipes;
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Pipes {
+    logs: Arc<Logs>,
+}
+
+impl Pipes {
+    /// With the logs of events that are pushed.
+    pub(crate) fn new(logs: Arc<Logs>) -> Self {
+        Self { logs }
+    }
+}
 
 #[async_trait]
 impl Engine for Pipes {
+    async fn prepare(&self, plan: &Plan) -> Result<()> {
+        self.logs.become_these(plan).await
+    }
+
     async fn follow(
         &self,
         flow: &Flow,
         observer: Arc<dyn Observer>,
         stop: CancellationToken,
     ) -> Result<()> {
-        let arguments = arguments::sync(&flow.route, &flow.options, false)?;
+        let mut arguments = arguments::sync(&flow.route, &flow.options, false)?;
+        arguments.source.log = self.logs.of(&flow.route.from)?;
         let failure = match first_failure(&arguments, observer, &stop).await {
             Err(error) if error.kind() != ErrorKind::Interrupted => return Err(error),
             Ok(failure) if !stop.is_cancelled() => failure,
@@ -60,10 +75,12 @@ impl Engine for Pipes {
         // What is computed between two pauses, such as the plan of a query, holds up nobody on a thread of
         // its own.
         let (work, runtime) = (work.clone(), tokio::runtime::Handle::current());
+        let logs = Arc::clone(&self.logs);
         let stop = stop.child_token();
         // Who does not wait for it any more wants it no more.
         let _guard = stop.clone().drop_guard();
-        let done = tokio::task::spawn_blocking(move || runtime.block_on(done(work, tell, stop)));
+        let done =
+            tokio::task::spawn_blocking(move || runtime.block_on(done(work, &logs, tell, stop)));
         done.await.unwrap_or_else(|panic| {
             Err(Error::new(ErrorKind::Internal, "a step ended abnormally").because(panic))
         })
@@ -78,10 +95,15 @@ impl Engine for Pipes {
     }
 }
 
-async fn done(work: Work, tell: Arc<dyn Tell>, stop: CancellationToken) -> Result<Moved> {
+async fn done(
+    work: Work,
+    logs: &Logs,
+    tell: Arc<dyn Tell>,
+    stop: CancellationToken,
+) -> Result<Moved> {
     let moved = match &work {
         Work::Copy(work) => load(work, tell, &stop).await?,
-        Work::Sync(work) => catch_up(work, tell, &stop).await?,
+        Work::Sync(work) => catch_up(work, logs, tell, &stop).await?,
         Work::Verify(work) => compare(work, tell, &stop).await?,
         // These are done as a whole, or not at all.
         Work::Query(work) => {
@@ -141,8 +163,14 @@ fn first_of(failures: impl Iterator<Item = Error>) -> Option<Error> {
     failures.min_by_key(|error| error.kind() == ErrorKind::SchemaChanged)
 }
 
-async fn catch_up(work: &Sync, tell: Arc<dyn Tell>, stop: &CancellationToken) -> Result<Moved> {
-    let arguments = arguments::sync(&work.route, &work.options, true)?;
+async fn catch_up(
+    work: &Sync,
+    logs: &Logs,
+    tell: Arc<dyn Tell>,
+    stop: &CancellationToken,
+) -> Result<Moved> {
+    let mut arguments = arguments::sync(&work.route, &work.options, true)?;
+    arguments.source.log = logs.of(&work.route.from)?;
     let told = Arc::new(Told::new(tell));
     match first_failure(&arguments, told.clone(), stop).await? {
         Some(error) => Err(error),

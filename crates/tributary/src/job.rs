@@ -1,6 +1,7 @@
 //! `tributary job`: jobs and their runs.
 
 use std::fmt::Write;
+use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use serde_json::json;
@@ -105,7 +106,8 @@ async fn run_job(
     let is_free = store.lock()?.is_some();
     let run = if is_free {
         console::note("no `tributary run` runs with this state: the job runs here");
-        let orchestrator = orchestrator(plan, arguments.config.clone(), store, None)?;
+        let orchestrator =
+            orchestrator(plan, arguments.config.clone(), store, Arc::default(), None).await?;
         orchestrator.run_here(name, BY, stop).await?
     } else {
         jobs.ask(name, BY).await?

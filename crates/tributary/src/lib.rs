@@ -9,6 +9,7 @@ mod demo;
 mod engine;
 mod functions;
 mod health;
+mod ingest;
 mod job;
 mod lines;
 mod metrics;

@@ -20,6 +20,7 @@ use tributary_orchestrator::{Orchestrator, Setup, Store};
 use crate::cli::{Output, RunArguments};
 use crate::engine::Pipes;
 use crate::functions::FunctionHost;
+use crate::ingest::Logs;
 use crate::metrics::FlowMetrics;
 use crate::telemetry::{self, Telemetered};
 use crate::{DONE, console};
@@ -29,16 +30,27 @@ pub(crate) async fn run(arguments: RunArguments, stop: CancellationToken) -> Res
     let server = plan.server.clone();
     let mut telemetered = plan.telemetry.as_ref().and_then(telemetered);
     let store = Store::open(&plan.state)?;
-    let functions = Arc::new(FunctionHost::new(Arc::new(store.clone())));
+    let logs = Arc::new(Logs::default());
+    let functions = Arc::new(FunctionHost::new(
+        Arc::new(store.clone()),
+        Arc::clone(&logs),
+    ));
     let triggers: Arc<dyn TriggerHost> = functions.clone();
-    let orchestrator = orchestrator(plan, arguments.file, store, Some(triggers))?;
+    let orchestrator = orchestrator(
+        plan,
+        arguments.file,
+        store,
+        Arc::clone(&logs),
+        Some(triggers),
+    )
+    .await?;
     let control: Arc<dyn Control> = orchestrator.clone();
     if let Some(telemetered) = &mut telemetered {
         telemetered.measure(Arc::clone(&control));
     }
     let api_stop = CancellationToken::new();
     let outside = Outside {
-        ingests: None,
+        ingests: Some(logs),
         endpoints: Some(functions),
     };
     let served = match &server {
@@ -79,26 +91,30 @@ fn telemetered(telemetry: &Telemetry) -> Option<Telemetered> {
         .ok()
 }
 
-/// What runs a plan, that data is moved by as on the command line.
-pub(crate) fn orchestrator(
+/// What runs a plan, that data is moved by as on the command line. The logs of events that are pushed are open
+/// then.
+pub(crate) async fn orchestrator(
     plan: Plan,
     file: PathBuf,
     store: Store,
+    logs: Arc<Logs>,
     triggers: Option<Arc<dyn TriggerHost>>,
 ) -> Result<Arc<Orchestrator>> {
     let metrics = Arc::new(FlowMetrics::new()?);
     let engine = Measured {
-        engine: Pipes,
+        engine: Pipes::new(Arc::clone(&logs)),
         metrics: Arc::clone(&metrics),
     };
     let orchestrator = Orchestrator::new(Setup {
-        plan,
+        plan: plan.clone(),
         file,
         store,
         engine: Arc::new(engine),
         triggers,
         numbers: Arc::new(move || metrics.render()),
     })?;
+    // Whoever else runs the file has been noticed by now.
+    logs.become_these(&plan).await?;
     Ok(Arc::new(orchestrator))
 }
 
@@ -110,6 +126,10 @@ struct Measured {
 
 #[async_trait]
 impl Engine for Measured {
+    async fn prepare(&self, plan: &Plan) -> Result<()> {
+        self.engine.prepare(plan).await
+    }
+
     async fn follow(
         &self,
         flow: &Flow,

@@ -5,12 +5,17 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
-use tributary_flow::{All, FollowOptions, LoadOptions, LoadSink, Loading, Sync, SyncReport};
+use tributary_flow::{
+    All, ChangeSource, FollowOptions, LoadOptions, LoadSink, Loading, SnapshotSource, Sync,
+    SyncReport,
+};
+use tributary_ingest::IngestSource;
 use tributary_lake::{ChangeFiles, FileSink, Format, Location, SinkOptions, SyncOptions, SyncSink};
 use tributary_model::{Error, ErrorKind, Result};
 use tributary_orchestrator::config::Period;
 
 use crate::cli::{Output, PartArguments, SyncArguments};
+use crate::ingest::FromBeginnings;
 use crate::{DONE, FAILED, SharedObserver, console, copy, metrics, publish, warehouse};
 
 /// Below this a query that runs could lose the files that it reads.
@@ -69,14 +74,9 @@ pub(crate) async fn into_lake(
         .on("target", &place)
         .remedy("choose another target for tables, or give --changes to go on with the changes"));
     }
-    let mut source = copy::source(&arguments.source, &PartArguments::default()).await?;
-    if arguments.history {
-        source = source.with_every_version();
-    }
-    if arguments.once {
-        source = source.to_the_present();
-    }
-    let source = Arc::new(source);
+    let Some((snapshots, changes)) = source(arguments, stop).await? else {
+        return Ok(SyncReport::default());
+    };
     let index = match &arguments.index {
         Some(directory) => directory.clone(),
         None => default_index()?,
@@ -97,8 +97,8 @@ pub(crate) async fn into_lake(
     if overwrite {
         sink = sink.replacing();
     }
-    let loads = move |loading: Loading| -> Arc<dyn LoadSink> {
-        Arc::new(FileSink::new(
+    let load = move |loading: Loading| {
+        FileSink::new(
             place.clone(),
             SinkOptions {
                 format: Format::Delta,
@@ -108,11 +108,22 @@ pub(crate) async fn into_lake(
                 copy_on_write,
                 symlink_manifest,
             },
-        ))
+        )
+    };
+    let log = arguments.source.log.clone();
+    let loads = move |loading: Loading| -> Arc<dyn LoadSink> {
+        match &log {
+            Some(log) => Arc::new(FromBeginnings {
+                log: Arc::clone(log),
+                loading,
+                sink: load.clone(),
+            }),
+            None => Arc::new(load(loading)),
+        }
     };
     let sync = Sync {
-        snapshots: source.clone(),
-        changes: source,
+        snapshots,
+        changes,
         loads: &loads,
         sink: Arc::new(sink),
         observer,
@@ -129,6 +140,34 @@ pub(crate) async fn into_lake(
         on_lost_history: arguments.on_lost_history.into(),
     };
     tributary_flow::sync(sync, stop.clone()).await
+}
+
+/// Where collections are loaded from, and where their changes are read; none where it was stopped before there
+/// were any.
+async fn source(
+    arguments: &SyncArguments,
+    stop: &CancellationToken,
+) -> Result<Option<(Arc<dyn SnapshotSource>, Arc<dyn ChangeSource>)>> {
+    if let Some(log) = &arguments.source.log {
+        let source = IngestSource::new(Arc::clone(log), &arguments.source.collections)?;
+        if !arguments.once {
+            tokio::select! {
+                () = stop.cancelled() => return Ok(None),
+                waited = source.wait_for_collections() => waited?,
+            }
+        }
+        let source = Arc::new(source);
+        return Ok(Some((source.clone(), source)));
+    }
+    let mut source = copy::source(&arguments.source, &PartArguments::default()).await?;
+    if arguments.history {
+        source = source.with_every_version();
+    }
+    if arguments.once {
+        source = source.to_the_present();
+    }
+    let source = Arc::new(source);
+    Ok(Some((source.clone(), source)))
 }
 
 /// Tells what came of it, and answers the exit code.

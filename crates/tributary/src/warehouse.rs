@@ -265,7 +265,7 @@ pub(crate) fn tell_failures(staged: &SyncReport) {
 struct Transfer {
     sink: SinkArguments,
     lake: String,
-    /// The lake is filled from MongoDB at the same time.
+    /// The lake is filled at the same time.
     is_staged: bool,
     /// The only database that is taken over.
     database: Option<String>,
@@ -283,6 +283,15 @@ impl Transfer {
             collections: source.collections.clone(),
             ..SelectionOptions::default()
         })?;
+        if let (Some(_), Some(lake)) = (&source.log, stage) {
+            return Ok(Self {
+                sink,
+                lake: lake.to_owned(),
+                is_staged: true,
+                database: None,
+                selection,
+            });
+        }
         let from = address(&source.source)?;
         if !is_mongodb(&from) {
             if stage.is_some() {

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use axum::Json;
 use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::{Path, Request, State};
-use axum::http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
-use axum::http::{HeaderValue, StatusCode};
+use axum::http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Version};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use tokio::sync::OwnedSemaphorePermit;
@@ -15,7 +15,7 @@ use tributary_model::Error;
 use utoipa::ToSchema;
 
 use crate::app::{App, Shared};
-use crate::ingest::{Refusal, Taken};
+use crate::ingest::{Ingests, Refusal, Taken};
 use crate::limits::{INGESTED_UNIT, busy, whole};
 use crate::problem::{MEDIA_TYPE, Problem};
 
@@ -81,15 +81,21 @@ pub(super) async fn push(
     request: Request,
 ) -> Response {
     let (parts, body) = request.into_parts();
-    let Some(ingests) = &app.outside.ingests else {
-        return refused(Refusal::Unauthenticated);
+    let is_http1 = parts.version <= Version::HTTP_11;
+    let read = match admitted(&app, &name, &parts.headers) {
+        Some((ingests, limit)) => read(&app, body, limit).await.map(|read| (ingests, read)),
+        None => Err(refused(Refusal::Unauthenticated)),
     };
-    let Some(limit) = ingests.admit(&name, &parts.headers) else {
-        return refused(Refusal::Unauthenticated);
-    };
-    let (body, _room) = match read(&app, body, limit).await {
+    let (ingests, (body, _room)) = match read {
         Ok(read) => read,
-        Err(refusal) => return refusal,
+        Err(mut refusal) => {
+            // What is left of the body would stand before the next request.
+            if is_http1 {
+                let close = HeaderValue::from_static("close");
+                refusal.headers_mut().insert(CONNECTION, close);
+            }
+            return refusal;
+        }
     };
     match ingests.take(&name, &parts.headers, body).await {
         Ok(Taken {
@@ -102,6 +108,16 @@ pub(super) async fn push(
         .into_response(),
         Err(refusal) => refused(refusal),
     }
+}
+
+/// What takes events, and the largest body that it takes; none where the body need not be read.
+fn admitted<'a>(
+    app: &'a App,
+    name: &str,
+    headers: &HeaderMap,
+) -> Option<(&'a Arc<dyn Ingests>, usize)> {
+    let ingests = app.outside.ingests.as_ref()?;
+    Some((ingests, ingests.admit(name, headers)?))
 }
 
 /// Reads a body once there is room for it in memory, which is taken until the answer.

@@ -109,6 +109,8 @@ async fn a_source_has_a_limit_of_its_own() {
     let fits = fixture.push(vec![b'x'; LIMIT]).send().await.unwrap();
     assert_eq!(fits.status(), StatusCode::OK);
     let answer = fixture.push(vec![b'x'; LIMIT + 1]).send().await.unwrap();
+    // The rest of it does not stand before the next request.
+    assert_eq!(answer.headers()["connection"], "close");
     assert!(problem(answer, 413).await.contains("4096 bytes"));
     // Also where the length is not announced.
     let head = format!("POST /ingest/atlas HTTP/1.1\r\nHost: localhost\r\nX-API-Key: {KEY}\r\n");

@@ -3,7 +3,7 @@
 CREATE TABLE log (
     only INTEGER PRIMARY KEY CHECK (only = 1),
     id TEXT NOT NULL,
-    -- The number of the last event, or a moment before the first.
+    -- The number of the last event, or a moment behind it and before the next.
     last INTEGER NOT NULL,
     -- The number of the last event that was removed, or a moment before the first.
     removed INTEGER NOT NULL,

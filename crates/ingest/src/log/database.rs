@@ -20,7 +20,7 @@ const MIGRATIONS: &[&str] = &[include_str!("1.sql")];
 /// How far the log has got.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct State {
-    /// The number of the last event, or a moment before the first.
+    /// The number of the last event, or a moment behind it and before the next.
     pub(crate) last: u64,
     /// The number of the last event that was removed, or a moment before the first.
     pub(crate) removed: u64,
@@ -120,13 +120,14 @@ pub(super) fn set_state(connection: &Connection, state: State) -> rusqlite::Resu
         .map(|_| ())
 }
 
-/// The events behind a number, up to so many or so many bytes, and the state in the same moment.
+/// The events behind a number, up to so many or so many bytes; whether there are no more; and the state in the
+/// same moment.
 pub(super) fn page(
     connection: &mut Connection,
     after: u64,
     most_events: usize,
     most_bytes: usize,
-) -> rusqlite::Result<(Vec<StoredEvent>, State)> {
+) -> rusqlite::Result<(Vec<StoredEvent>, bool, State)> {
     let transaction = connection.transaction()?;
     let state = state(&transaction)?;
     let mut query = transaction.prepare_cached(
@@ -134,10 +135,10 @@ pub(super) fn page(
     )?;
     let mut rows = query.query([stored(after)])?;
     let (mut events, mut bytes) = (Vec::new(), 0);
-    while events.len() < most_events
-        && bytes < most_bytes
-        && let Some(row) = rows.next()?
-    {
+    while events.len() < most_events && bytes < most_bytes {
+        let Some(row) = rows.next()? else {
+            return Ok((events, true, state));
+        };
         let document = Bytes::copy_from_slice(row.get_ref(4)?.as_blob()?);
         bytes += document.len();
         events.push(StoredEvent {
@@ -148,7 +149,7 @@ pub(super) fn page(
             document,
         });
     }
-    Ok((events, state))
+    Ok((events, false, state))
 }
 
 pub(super) fn collections(connection: &mut Connection) -> rusqlite::Result<Vec<KnownCollection>> {

@@ -19,8 +19,8 @@ const COMMIT_BYTES: usize = 32 << 20;
 const REMOVED_AT_ONCE: u32 = 1000;
 /// How many pages are given back to the file system at once.
 const FREED_AT_ONCE: u32 = 4096;
-/// How often it is looked for old events at least.
-const RETAIN_EVERY: Duration = Duration::from_secs(60);
+/// How often it is looked for old events, and how far a log without new ones is behind the clock, at most.
+const TICK: Duration = Duration::from_secs(60);
 
 /// Events that are to be appended, and who waits for that.
 #[derive(Debug)]
@@ -41,7 +41,7 @@ pub(super) struct Writer {
     options: Arc<Mutex<LogOptions>>,
     told: watch::Sender<State>,
     /// When it was looked for old events last.
-    retained: Option<Instant>,
+    ticked: Instant,
 }
 
 impl Writer {
@@ -56,15 +56,17 @@ impl Writer {
             file,
             options,
             told,
-            retained: None,
+            ticked: Instant::now(),
         }
     }
 
     /// Appends what comes until nobody can send any more, and removes what is old.
     pub(super) fn run(mut self, waiting: &Receiver<Append>) {
+        self.retain();
         loop {
             let every = self.options().retention / 4;
-            match waiting.recv_timeout(every.clamp(Duration::from_millis(10), RETAIN_EVERY)) {
+            let every = every.clamp(Duration::from_millis(10), TICK);
+            match waiting.recv_timeout(every) {
                 Ok(first) => {
                     let mut appends = vec![first];
                     let mut bytes = appends.iter().map(Append::bytes).sum::<usize>();
@@ -79,7 +81,14 @@ impl Writer {
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
-            self.retain();
+            let is_due = self.ticked.elapsed() >= every;
+            if is_due {
+                self.ticked = Instant::now();
+                self.go_with_the_clock();
+            }
+            if is_due || self.is_too_large() {
+                self.retain();
+            }
         }
     }
 
@@ -134,16 +143,43 @@ impl Writer {
         Ok((answers, state))
     }
 
+    fn is_too_large(&self) -> bool {
+        let largest = self.options().largest;
+        largest.is_some_and(|most| self.told.borrow().bytes > most)
+    }
+
+    /// Moves the end of the log on where nothing has come for a while, so that positions there are not older
+    /// than they look. It is durable before anybody sees it: no event gets a number before it, whatever the
+    /// clock does then.
+    fn go_with_the_clock(&mut self) {
+        if present() <= self.told.borrow().last {
+            return;
+        }
+        match self.move_on() {
+            Ok(state) => {
+                self.told.send_replace(state);
+            }
+            Err(error) => {
+                let error = storage(&self.file, "write", error);
+                tracing::warn!(%error, "the log of events stays behind the clock");
+            }
+        }
+    }
+
+    fn move_on(&mut self) -> rusqlite::Result<State> {
+        let transaction = self
+            .connection
+            .transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let mut state = database::state(&transaction)?;
+        state.last = state.last.max(present());
+        database::set_state(&transaction, state)?;
+        transaction.commit()?;
+        Ok(state)
+    }
+
     /// Removes what is not to be remembered any more.
     fn retain(&mut self) {
         let options = self.options();
-        let is_too_large = |state: &State| options.largest.is_some_and(|most| state.bytes > most);
-        let every = (options.retention / 4).min(RETAIN_EVERY);
-        let is_due = self.retained.is_none_or(|at| at.elapsed() >= every);
-        if !is_due && !is_too_large(&self.told.borrow()) {
-            return;
-        }
-        self.retained = Some(Instant::now());
         loop {
             match self.remove(&options) {
                 Ok(None) => return,

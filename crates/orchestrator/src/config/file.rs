@@ -1,5 +1,6 @@
 //! The file as it is written: what may stand where.
 
+mod ingest;
 mod triggers;
 
 use std::collections::BTreeMap;
@@ -11,6 +12,7 @@ use serde_saphyr::Spanned;
 
 use super::values::{Name, Period, Secret, Text};
 
+pub(super) use ingest::IngestEntry;
 pub(super) use triggers::{AppEntry, AwsEntry, FunctionEntry, TriggerEntry};
 pub use triggers::{ChangeKind, Environment, OnFailure};
 
@@ -26,7 +28,7 @@ pub(super) struct File {
     pub(super) state: Option<Text>,
     /// How long ended runs and alerts are remembered. [default: 90d]
     pub(super) keep_history: Option<Period>,
-    /// MongoDB deployments.
+    /// MongoDB deployments, and what pushes their events.
     #[schemars(with = "Named<SourceEntry>")]
     pub(super) sources: Named<Spanned<SourceEntry>>,
     /// Directories and buckets of Delta tables.
@@ -57,15 +59,19 @@ pub(super) struct File {
     pub(super) telemetry: Option<Spanned<TelemetryEntry>>,
 }
 
-/// A MongoDB deployment.
+/// A MongoDB deployment, or what pushes its events.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct SourceEntry {
     /// Its address: mongodb://[user:password@]host[:port]/database[?options]
-    pub(super) uri: Secret,
+    #[serde(default)]
+    pub(super) uri: Option<Secret>,
     /// Which members are read.
     #[serde(default)]
     pub(super) read_preference: Option<ReadPreference>,
+    /// In the place of `uri`: its events are pushed to `POST /ingest/NAME` of the server
+    #[serde(default)]
+    pub(super) ingest: Option<IngestEntry>,
 }
 
 /// Which members of a replica set are read.

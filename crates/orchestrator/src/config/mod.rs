@@ -10,6 +10,7 @@ mod file;
 mod plan;
 mod problem;
 mod resolve;
+mod size;
 #[cfg(test)]
 mod tests;
 mod values;
@@ -23,12 +24,13 @@ pub use file::{
     OnLostHistory, OnSchemaChange, Overlap, Parallel, Percent, ReadPreference, Role,
 };
 pub use plan::{
-    App, Changes, Command, Copy, Email, End, Flow, FunctionOptions, Job, Layout, MailTls, Occasion,
-    OnObject, Place, PlaceKind, Plan, Query, Reach, Receiver, Retries, Route, Rule, Schedule,
-    Script, Server, Source, Step, Sync, Telemetry, Token, Trigger, Verify, Warehouse, Watched,
-    Work,
+    App, Changes, Command, Copy, Email, End, Flow, FunctionOptions, Ingest, Job, Layout, MailTls,
+    Occasion, OnObject, Place, PlaceKind, Plan, Query, Reach, Receiver, Retries, Route, Rule,
+    Schedule, Script, Server, Source, Step, Sync, Telemetry, Token, Trigger, Verify, Warehouse,
+    Watched, Work,
 };
 pub use problem::Problem;
+pub use size::Size;
 pub use values::{Memory, Name, Period, Secret, Text};
 
 use file::File;

@@ -1,5 +1,6 @@
 //! What the file says, once it has been checked: plain values without places in a text.
 
+mod ingest;
 mod triggers;
 
 use std::collections::BTreeMap;
@@ -15,6 +16,7 @@ use super::file::{
 };
 use super::values::{Secret, Text};
 
+pub use ingest::Ingest;
 pub use triggers::{App, Changes, FunctionOptions, Occasion, Reach, Trigger};
 
 /// All that is to run.
@@ -51,6 +53,8 @@ pub struct Plan {
 pub enum Place {
     /// A MongoDB deployment.
     Source(Source),
+    /// A MongoDB deployment whose events are pushed.
+    Ingest(Ingest),
     /// A lake: the path or address of its directory.
     Lake(String),
     /// A database that tables are loaded into.
@@ -63,6 +67,7 @@ impl Place {
     pub fn kind(&self) -> PlaceKind {
         match self {
             Self::Source(_) => PlaceKind::Source,
+            Self::Ingest(_) => PlaceKind::Ingest,
             Self::Lake(_) => PlaceKind::Lake,
             Self::Warehouse(_) => PlaceKind::Warehouse,
         }
@@ -74,6 +79,8 @@ impl Place {
 pub enum PlaceKind {
     /// A MongoDB deployment.
     Source,
+    /// A MongoDB deployment whose events are pushed.
+    Ingest,
     /// A lake.
     Lake,
     /// A database that tables are loaded into.
@@ -86,6 +93,7 @@ impl PlaceKind {
     pub fn name(self) -> &'static str {
         match self {
             Self::Source => "source",
+            Self::Ingest => "pushed source",
             Self::Lake => "lake",
             Self::Warehouse => "warehouse",
         }

@@ -1,6 +1,7 @@
 //! From what the file says to what is to run: names are looked up, defaults filled in, and all that
 //! is wrong is gathered.
 
+mod ingest;
 mod triggers;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,9 +15,10 @@ use url::Url;
 use super::file::{
     AlertsEntry, CommandEntry, CopyEntry, EmailEntry, File, FlowEntry, FollowEntry, JobEntry,
     LayoutEntry, Named, OnObjectEntry, ReceiverEntry, RetriesEntry, RuleEntry, ScheduleEntry,
-    ServerEntry, SqlEntry, StepEntry, SyncEntry, TelemetryEntry, VerifyEntry, WarehouseEntry,
+    ServerEntry, SourceEntry, SqlEntry, StepEntry, SyncEntry, TelemetryEntry, VerifyEntry,
+    WarehouseEntry,
 };
-use super::file::{Condition, Format};
+use super::file::{Condition, Format, OnLostHistory};
 use super::plan::{
     Command, Copy, Email, End, Flow, Job, Layout, MailTls, OnObject, Place, PlaceKind, Plan, Query,
     Receiver, Retries, Route, Rule, Schedule, Script, Server, Source, Step, Sync, Telemetry, Token,
@@ -132,21 +134,8 @@ impl Resolver<'_> {
     fn find_places(&mut self, file: &File) {
         let mut found: Vec<(String, Location, Place)> = Vec::new();
         for (name, entry) in &file.sources {
-            let uri = &entry.value.uri;
-            if !["mongodb://", "mongodb+srv://"]
-                .iter()
-                .any(|scheme| uri.as_str().starts_with(scheme))
-            {
-                self.wrong(
-                    entry.referenced,
-                    format!("the `uri` of source `{name}` is not mongodb://… or mongodb+srv://…"),
-                );
-            }
-            let source = Source {
-                uri: uri.clone(),
-                read_preference: entry.value.read_preference,
-            };
-            found.push((name.to_string(), entry.referenced, Place::Source(source)));
+            let place = self.source_place(name, entry, file.server.is_some());
+            found.extend(place.map(|place| (name.to_string(), entry.referenced, place)));
         }
         for (name, entry) in &file.lakes {
             let path = entry.value.path.as_str();
@@ -182,6 +171,45 @@ impl Resolver<'_> {
             }
             self.places.insert(name, place);
         }
+    }
+
+    fn source_place(
+        &mut self,
+        name: &Name,
+        entry: &Spanned<SourceEntry>,
+        has_server: bool,
+    ) -> Option<Place> {
+        let (at, source) = (entry.referenced, &entry.value);
+        let uri = match (&source.uri, &source.ingest) {
+            (Some(uri), None) => uri,
+            (None, Some(ingest)) => {
+                if source.read_preference.is_some() {
+                    let what =
+                        format!("`read_preference` of source `{name}` is for one with `uri`");
+                    self.wrong(at, what);
+                }
+                let ingest = self.ingest(at, name, ingest, has_server);
+                return Some(Place::Ingest(ingest));
+            }
+            _ => {
+                let what = format!("source `{name}` has a `uri` or `ingest`, and one of them only");
+                self.wrong(at, what);
+                return None;
+            }
+        };
+        if !["mongodb://", "mongodb+srv://"]
+            .iter()
+            .any(|scheme| uri.as_str().starts_with(scheme))
+        {
+            self.wrong(
+                at,
+                format!("the `uri` of source `{name}` is not mongodb://… or mongodb+srv://…"),
+            );
+        }
+        Some(Place::Source(Source {
+            uri: uri.clone(),
+            read_preference: source.read_preference,
+        }))
     }
 
     fn warehouse(&mut self, name: &Name, entry: &Spanned<WarehouseEntry>) -> Warehouse {
@@ -228,7 +256,14 @@ impl Resolver<'_> {
 
     /// The place of a name, which is to be of one of these kinds.
     fn end(&mut self, name: &Spanned<String>, kinds: &[PlaceKind]) -> Option<End> {
-        let words: Vec<&str> = kinds.iter().map(|kind| kind.name()).collect();
+        // One that is pushed to is a source as well, where either may stand.
+        let is_said =
+            |kind: &&PlaceKind| **kind != PlaceKind::Ingest || !kinds.contains(&PlaceKind::Source);
+        let words: Vec<&str> = kinds
+            .iter()
+            .filter(is_said)
+            .map(|kind| kind.name())
+            .collect();
         let words = words.join(" or ");
         match self.places.get(&name.value) {
             Some(place) if kinds.contains(&place.kind()) => {
@@ -262,7 +297,8 @@ impl Resolver<'_> {
         through: Option<&Spanned<String>>,
         collections: &[Text],
     ) -> Option<Route> {
-        let from_end = self.end(from, &[PlaceKind::Source, PlaceKind::Lake]);
+        let kinds = [PlaceKind::Source, PlaceKind::Ingest, PlaceKind::Lake];
+        let from_end = self.end(from, &kinds);
         let to_end = self.end(to, &[PlaceKind::Lake, PlaceKind::Warehouse]);
         let through_end = match through {
             Some(name) => Some(self.end(name, &[PlaceKind::Lake])?),
@@ -270,7 +306,7 @@ impl Resolver<'_> {
         };
         let (from_end, to_end) = (from_end?, to_end?);
         match (from_end.place.kind(), to_end.place.kind(), through) {
-            (PlaceKind::Source, PlaceKind::Warehouse, None) => self.wrong(
+            (PlaceKind::Source | PlaceKind::Ingest, PlaceKind::Warehouse, None) => self.wrong(
                 to.referenced,
                 "from a source into a warehouse it goes through a lake: name it with `through`",
             ),
@@ -306,6 +342,14 @@ impl Resolver<'_> {
         }
         if options.symlink_manifest == Some(true) && options.deletion_vectors != Some(false) {
             self.wrong(at, "`symlink_manifest` needs `deletion_vectors: false`");
+        }
+        if route.from.place.kind() == PlaceKind::Ingest
+            && options.on_lost_history == Some(OnLostHistory::Reload)
+        {
+            self.wrong(
+                at,
+                "`on_lost_history: reload` is for a source with `uri`: what events are pushed of cannot be loaded",
+            );
         }
         if route.from.place.kind() == PlaceKind::Lake {
             let given = [
@@ -554,6 +598,12 @@ impl Resolver<'_> {
             entry.through.as_ref(),
             &entry.collections,
         )?;
+        if route.from.place.kind() == PlaceKind::Ingest {
+            self.wrong(
+                at,
+                "`copy` is for a source with `uri`: what events are pushed of cannot be loaded; use `sync`",
+            );
+        }
         let into_warehouse = route.to.place.kind() == PlaceKind::Warehouse;
         if into_warehouse && entry.format != Format::Delta {
             self.wrong(at, "`format` is for what goes into a lake");

@@ -1,6 +1,7 @@
 //! What is wrong in a file is told with its place, all at once, with the name that may be meant.
 
 mod fuzz;
+mod ingest;
 mod triggers;
 
 use std::path::Path;

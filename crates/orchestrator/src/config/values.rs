@@ -56,7 +56,7 @@ fn variable(name: &str) -> Option<String> {
 
 /// Puts variables into a text: `${NAME}`, `${NAME:-what stands for it if it is not set}`, and `$${`
 /// for `${` itself.
-fn expand(text: &str) -> Result<String, String> {
+pub(super) fn expand(text: &str) -> Result<String, String> {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(at) = rest.find("${") {

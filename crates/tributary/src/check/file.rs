@@ -21,6 +21,7 @@ use crate::{DONE, FAILED, copy, warehouse};
 /// What there is to say of a place.
 enum Found {
     Source(SourceReport),
+    Ingest,
     Lake(TargetReport),
     Warehouse,
     Unreachable(Error),
@@ -31,7 +32,7 @@ impl Found {
         match self {
             Self::Source(source) => source.deployment.findings.iter().collect(),
             Self::Lake(lake) => lake.findings().iter().collect(),
-            Self::Warehouse | Self::Unreachable(_) => Vec::new(),
+            Self::Ingest | Self::Warehouse | Self::Unreachable(_) => Vec::new(),
         }
     }
 
@@ -39,7 +40,7 @@ impl Found {
         match self {
             Self::Source(source) => &source.changed,
             Self::Lake(lake) => lake.changed(),
-            Self::Warehouse | Self::Unreachable(_) => &[],
+            Self::Ingest | Self::Warehouse | Self::Unreachable(_) => &[],
         }
     }
 
@@ -47,7 +48,7 @@ impl Found {
         match self {
             Self::Unreachable(error) => Some(error),
             Self::Lake(lake) => lake.probe.as_ref().err(),
-            Self::Source(_) | Self::Warehouse => None,
+            Self::Source(_) | Self::Ingest | Self::Warehouse => None,
         }
     }
 
@@ -66,6 +67,8 @@ pub(super) async fn check(arguments: &CheckArguments) -> Result<u8> {
             Place::Source(source) => look_at(name, source, &plan, arguments)
                 .await
                 .map(Found::Source),
+            // There is nothing to ask: others come to it.
+            Place::Ingest(_) => Ok(Found::Ingest),
             Place::Lake(path) => look_at_lake(path, arguments).await.map(Found::Lake),
             Place::Warehouse(warehouse) => reach(warehouse).await.map(|()| Found::Warehouse),
         };
@@ -122,6 +125,7 @@ fn tell(plan: &Plan, apps: &[AppReport], all: &[(&String, &Place, Found)], fix: 
             ),
             (Found::Lake(lake), false) => format!("{} can be written", lake.place),
             (Found::Warehouse, false) => "can be reached".to_owned(),
+            (Found::Ingest, false) => format!("events are pushed to /ingest/{name}"),
             (_, true) | (Found::Unreachable(_), _) => "WRONG".to_owned(),
         };
         say(&format!("{} {name}: {state}", place.kind().name()));

@@ -110,6 +110,8 @@ pub(super) fn verify(work: &Verify) -> Result<VerifyArguments> {
 pub(super) fn address(end: &End) -> &str {
     match &end.place {
         Place::Source(source) => source.uri.as_str(),
+        // It has none: its log is found by its name.
+        Place::Ingest(_) => &end.name,
         Place::Lake(lake) => lake,
         Place::Warehouse(warehouse) => warehouse.uri.as_str(),
     }
@@ -129,10 +131,10 @@ fn collections(route: &Route) -> CollectionArguments {
     let collections = texts(&route.collections);
     match &route.from.place {
         Place::Source(source) => of_source(source, collections),
-        Place::Lake(_) | Place::Warehouse(_) => CollectionArguments {
+        Place::Ingest(_) | Place::Lake(_) | Place::Warehouse(_) => CollectionArguments {
             source: address(&route.from).to_owned(),
             collections,
-            read_preference: None,
+            ..CollectionArguments::default()
         },
     }
 }
@@ -143,6 +145,7 @@ pub(crate) fn of_source(source: &Source, collections: Vec<String>) -> Collection
         source: source.uri.as_str().to_owned(),
         collections,
         read_preference: source.read_preference.map(read_preference),
+        log: None,
     }
 }
 

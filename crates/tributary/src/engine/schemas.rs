@@ -71,7 +71,7 @@ fn places(flow: &Flow) -> Result<Vec<Schemas>> {
         let at = arguments::address(end);
         match end.place {
             Place::Warehouse(_) => Schemas::of_warehouse(&address(at)?),
-            Place::Lake(_) | Place::Source(_) => Schemas::of_lake(at),
+            Place::Lake(_) | Place::Source(_) | Place::Ingest(_) => Schemas::of_lake(at),
         }
     })
     .collect()
@@ -104,7 +104,7 @@ impl Own {
                 let connection = Connection::open(&address(source.uri.as_str())?, None).await?;
                 connection.database().map(str::to_owned)
             }
-            Place::Lake(_) | Place::Warehouse(_) => None,
+            Place::Ingest(_) | Place::Lake(_) | Place::Warehouse(_) => None,
         };
         Ok(Self {
             database,

@@ -131,7 +131,8 @@ impl Place {
     async fn run(&self, step: &str) -> (Result<Moved>, Arc<Log>) {
         let log = Arc::new(Log::default());
         let work = self.step(step);
-        let done = Pipes.work(&work, log.clone(), CancellationToken::new());
+        let pipes = Pipes::default();
+        let done = pipes.work(&work, log.clone(), CancellationToken::new());
         let done = tokio::time::timeout(LIMIT, done).await.expect("in time");
         (done, log)
     }
@@ -199,7 +200,8 @@ impl Place {
         let flow = plan.flows["f"].clone();
         let stop = CancellationToken::new();
         let ends = stop.clone();
-        let task = tokio::spawn(async move { Pipes.follow(&flow, observer, ends).await });
+        let task =
+            tokio::spawn(async move { Pipes::default().follow(&flow, observer, ends).await });
         Following { stop, task }
     }
 }
@@ -251,10 +253,16 @@ async fn a_flow_into_a_lake_goes_on_until_it_is_stopped() {
     let plan = place.plan(&format!(
         "flows: {{ f: {flow}, g: {{ from: shop, to: main, collections: [other] }} }}\n"
     ));
-    let tables = Pipes.tables(&plan.flows["f"]).await.unwrap();
+    let tables = Pipes::default().tables(&plan.flows["f"]).await.unwrap();
     assert_eq!(tables.len(), 1);
     assert_eq!(tables[0].namespace, Namespace::new(&place.name, "orders"));
-    assert!(Pipes.tables(&plan.flows["g"]).await.unwrap().is_empty());
+    assert!(
+        Pipes::default()
+            .tables(&plan.flows["g"])
+            .await
+            .unwrap()
+            .is_empty()
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -300,7 +308,14 @@ async fn a_flow_goes_through_a_lake_into_a_warehouse() {
     place.wait_in_postgres(&count, "5").await;
     following.stopped().await;
     let plan = place.plan(&format!("flows: {{ f: {flow} }}\n"));
-    assert_eq!(Pipes.tables(&plan.flows["f"]).await.unwrap().len(), 1);
+    assert_eq!(
+        Pipes::default()
+            .tables(&plan.flows["f"])
+            .await
+            .unwrap()
+            .len(),
+        1
+    );
 
     // From the lake alone.
     place.insert("orders", orders(5..6)).await;
@@ -526,7 +541,7 @@ async fn a_script_is_done_as_a_whole_or_not_at_all() {
     };
     let run = async |text: &str| {
         let log = Arc::new(Log::default());
-        let done = Pipes
+        let done = Pipes::default()
             .work(&plan(text), log.clone(), CancellationToken::new())
             .await;
         done.map(|_| log.text())
@@ -557,8 +572,11 @@ async fn a_script_is_done_as_a_whole_or_not_at_all() {
         CancellationToken::new(),
     );
     let ends = stop.clone();
-    let running =
-        tokio::spawn(async move { Pipes.work(&work, Arc::new(Log::default()), ends).await });
+    let running = tokio::spawn(async move {
+        Pipes::default()
+            .work(&work, Arc::new(Log::default()), ends)
+            .await
+    });
     let sleeping = "SELECT count(*)::text FROM pg_stat_activity \
                     WHERE datname = current_database() AND query LIKE 'SELECT pg_sleep%' AND state = 'active'";
     place.wait_in_postgres(sleeping, "1").await;
@@ -596,14 +614,18 @@ async fn a_change_that_a_table_waits_with_is_approved() {
     let plan = place.plan(&format!("flows: {{ f: {flow} }}\n"));
     let flow = &plan.flows["f"];
     let table = Namespace::new(&place.name, "orders");
-    let tables = Pipes.tables(flow).await.unwrap();
+    let tables = Pipes::default().tables(flow).await.unwrap();
     assert!(tables[0].is_waiting);
-    Pipes.approve(flow, &table).await.unwrap();
-    let error = Pipes.approve(flow, &table).await.unwrap_err();
+    Pipes::default().approve(flow, &table).await.unwrap();
+    let error = Pipes::default().approve(flow, &table).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
     let other = Namespace::new(&place.name, "others");
     assert_eq!(
-        Pipes.approve(flow, &other).await.unwrap_err().kind(),
+        Pipes::default()
+            .approve(flow, &other)
+            .await
+            .unwrap_err()
+            .kind(),
         ErrorKind::NotFound
     );
     place.runs(&sync).await;

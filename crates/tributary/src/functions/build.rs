@@ -22,6 +22,7 @@ use tributary_functions::trigger::{
     self, EventBridgeProcessor, Occasion, OnFailure, Policy, Processor, ScriptProcessor, Selection,
     Trigger,
 };
+use tributary_ingest::IngestEvents;
 use tributary_model::{Error, ErrorKind, Result};
 use tributary_mongo::{Connection, MongoDocuments, MongoEvents};
 use tributary_orchestrator::config::{self, End, FunctionOptions, Place, Plan};
@@ -30,6 +31,7 @@ use tributary_orchestrator::status::TriggerKind;
 
 use crate::address;
 use crate::engine::arguments::read_preference;
+use crate::ingest::Logs;
 
 /// A larger function of a trigger without an application is a mistake.
 const LARGEST_FUNCTION: u64 = 8 << 20;
@@ -190,17 +192,27 @@ pub(super) struct Ready {
     seen: u64,
 }
 
-/// Deployments, each connected to once.
+/// Deployments, each connected to once, and logs of pushed events.
 #[derive(Default)]
-pub(super) struct Deployments(BTreeMap<String, Connection>);
+pub(super) struct Deployments {
+    connections: BTreeMap<String, Connection>,
+    logs: Arc<Logs>,
+}
 
 impl Deployments {
-    pub(super) async fn connection(&mut self, end: &End) -> Result<Connection> {
-        if let Some(connection) = self.0.get(&end.name) {
+    async fn connection(&mut self, end: &End) -> Result<Connection> {
+        if let Some(connection) = self.connections.get(&end.name) {
             return Ok(connection.clone());
         }
         let Place::Source(source) = &end.place else {
-            return Err(Error::new(ErrorKind::Internal, "a source is none").on("name", &end.name));
+            return Err(Error::new(
+                ErrorKind::Usage,
+                "the source is no deployment whose documents functions could read",
+            )
+            .on("source", &end.name)
+            .remedy(
+                "name a source with `uri` for the functions, and this one for triggers alone",
+            ));
         };
         let uri = address(source.uri.as_str())?;
         let connection = Connection::open(
@@ -210,7 +222,8 @@ impl Deployments {
                 .map(|preference| read_preference(preference).into()),
         )
         .await?;
-        self.0.insert(end.name.clone(), connection.clone());
+        self.connections
+            .insert(end.name.clone(), connection.clone());
         Ok(connection)
     }
 
@@ -219,6 +232,9 @@ impl Deployments {
     }
 
     async fn events(&mut self, end: &End) -> Result<Arc<dyn EventSource>> {
+        if let Some(log) = self.logs.of(end)? {
+            return Ok(Arc::new(IngestEvents::new(log)));
+        }
         Ok(Arc::new(MongoEvents::new(self.connection(end).await?)))
     }
 }
@@ -229,8 +245,15 @@ pub(super) fn threads() -> usize {
 }
 
 /// Reads all applications of a plan, and makes of them and of its own triggers what is to run.
-pub(super) async fn build(plan: &Plan, ledger: &Arc<dyn TriggerLedger>) -> Result<Built> {
-    let mut deployments = Deployments::default();
+pub(super) async fn build(
+    plan: &Plan,
+    ledger: &Arc<dyn TriggerLedger>,
+    logs: &Arc<Logs>,
+) -> Result<Built> {
+    let mut deployments = Deployments {
+        logs: Arc::clone(logs),
+        ..Deployments::default()
+    };
     let mut built = Built {
         triggers: Vec::new(),
         known: Vec::new(),
@@ -531,7 +554,7 @@ async fn of_app(
 async fn of_plan(one: &config::Trigger, deployments: &mut Deployments) -> Result<Trigger> {
     let mut services = BTreeMap::new();
     let mut kinds = BTreeMap::new();
-    if let Some(end) = &one.source {
+    if let Some(end) = one.source.as_ref().filter(|end| is_deployment(end)) {
         // By its own name, and by the one that Atlas gives the first of them.
         for name in [end.name.as_str(), "mongodb-atlas"] {
             services.insert(
@@ -625,6 +648,11 @@ async fn of_plan(one: &config::Trigger, deployments: &mut Deployments) -> Result
         processor: Arc::new(processor),
         is_disabled: one.is_disabled(),
     })
+}
+
+/// Whether a source has documents, and not only events that are pushed.
+fn is_deployment(end: &End) -> bool {
+    matches!(end.place, Place::Source(_))
 }
 
 fn function_name(file: &Path) -> String {

@@ -17,6 +17,7 @@ use tributary_model::{Error, ErrorKind, Result};
 use tributary_orchestrator::config::Plan;
 use tributary_orchestrator::engine::{Activity, LiveTrigger, TriggerHost};
 
+use crate::ingest::Logs;
 use build::Known;
 pub(crate) use build::{AppReport, known, look};
 
@@ -24,14 +25,17 @@ pub(crate) use build::{AppReport, known, look};
 pub(crate) struct FunctionHost {
     host: Arc<Host>,
     ledger: Arc<dyn TriggerLedger>,
+    /// Where events are that are pushed.
+    logs: Arc<Logs>,
     known: RwLock<Vec<Known>>,
     endpoints: RwLock<BTreeMap<String, Arc<Endpoints>>>,
 }
 
 impl FunctionHost {
-    /// One that remembers in this ledger.
-    pub(crate) fn new(ledger: Arc<dyn TriggerLedger>) -> Self {
+    /// One that remembers in this ledger, and reads pushed events in these logs.
+    pub(crate) fn new(ledger: Arc<dyn TriggerLedger>, logs: Arc<Logs>) -> Self {
         Self {
+            logs,
             host: Host::new(Arc::clone(&ledger)),
             ledger,
             known: RwLock::default(),
@@ -82,7 +86,7 @@ impl TriggerHost for FunctionHost {
     }
 
     async fn apply(&self, plan: &Plan) -> Result<()> {
-        let built = build::build(plan, &self.ledger).await?;
+        let built = build::build(plan, &self.ledger, &self.logs).await?;
         *self.known.write().unwrap_or_else(PoisonError::into_inner) = built.known;
         *self
             .endpoints

@@ -17,6 +17,7 @@ mod external;
 mod failpoints;
 mod formats;
 mod health;
+mod ingest;
 mod metrics;
 mod pipeline;
 mod publish;

@@ -47,10 +47,15 @@ impl Resolver<'_> {
                 self.check_name(at, kind, name);
             }
         }
-        let source = self.source(source.as_ref());
+        let source = self.source(source.as_ref(), &[PlaceKind::Source]);
         let data_sources: BTreeMap<String, Option<End>> = data_sources
             .iter()
-            .map(|(name, source)| (name.clone(), self.source(Some(source)).flatten()))
+            .map(|(name, source)| {
+                (
+                    name.clone(),
+                    self.source(Some(source), &[PlaceKind::Source]).flatten(),
+                )
+            })
             .collect();
         let reach = self.reach(at, secrets, allow_hosts, &aws);
         let options = self.options(at, &options, &FunctionOptions::default());
@@ -84,7 +89,18 @@ impl Resolver<'_> {
         if entry.function.as_str().is_empty() {
             self.wrong(at, format!("the `function` of trigger `{name}` is no file"));
         }
-        let source = self.source(entry.source.as_ref());
+        // What runs by the clock has a source for its documents alone, which are not pushed.
+        let kinds: &[PlaceKind] = match entry.schedule {
+            Some(_) => &[PlaceKind::Source],
+            None => &[PlaceKind::Source, PlaceKind::Ingest],
+        };
+        let source = self.source(entry.source.as_ref(), kinds);
+        if let Some(Some(End { place, .. })) = &source
+            && place.kind() == PlaceKind::Ingest
+            && (entry.matching.is_some() || entry.project.is_some())
+        {
+            self.wrong(at, "`match` and `project` are for a source with `uri`");
+        }
         let occasion = match &entry.schedule {
             Some(schedule) => {
                 self.check_scheduled(at, &entry);
@@ -108,10 +124,14 @@ impl Resolver<'_> {
     }
 
     /// A source that is named or not; none where the name is wrong.
-    fn source(&mut self, name: Option<&Spanned<String>>) -> Option<Option<End>> {
+    fn source(
+        &mut self,
+        name: Option<&Spanned<String>>,
+        kinds: &[PlaceKind],
+    ) -> Option<Option<End>> {
         match name {
             None => Some(None),
-            Some(name) => self.end(name, &[PlaceKind::Source]).map(Some),
+            Some(name) => self.end(name, kinds).map(Some),
         }
     }
 
