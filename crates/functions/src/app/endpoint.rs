@@ -81,6 +81,8 @@ pub enum Validation {
     None,
     /// By the secret itself, as the parameter `secret` of its query.
     SecretAsQueryParam(Secret),
+    /// By the secret itself, as the header `secret`.
+    SecretAsHeader(Secret),
     /// By a signature of its body with the secret, in the header `Endpoint-Signature`, or
     /// `X-Hook-Signature` for a webhook.
     VerifyPayload(Secret),
@@ -270,12 +272,13 @@ fn read_validation(
     match method {
         None | Some("NO_VALIDATION") => Some(Validation::None),
         Some("SECRET_AS_QUERY_PARAM") => secret(directory).map(Validation::SecretAsQueryParam),
+        Some("SECRET_AS_HEADER") => secret(directory).map(Validation::SecretAsHeader),
         Some("VERIFY_PAYLOAD") => secret(directory).map(Validation::VerifyPayload),
         Some(other) => {
             directory.wrong(
                 file,
                 format!("there is no validation `{other}`"),
-                "use NO_VALIDATION, SECRET_AS_QUERY_PARAM or VERIFY_PAYLOAD",
+                "use NO_VALIDATION, SECRET_AS_QUERY_PARAM, SECRET_AS_HEADER or VERIFY_PAYLOAD",
             );
             None
         }

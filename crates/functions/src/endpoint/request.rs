@@ -1,0 +1,149 @@
+//! Requests and responses, as far as functions see them.
+
+use std::net::IpAddr;
+
+use bson::{Bson, Document, doc};
+use bytes::Bytes;
+
+use super::binary;
+
+/// A request to an endpoint.
+#[derive(Debug, Clone, Default)]
+pub struct HttpRequest {
+    /// `GET`, `POST`, …
+    pub method: String,
+    /// The route, with `/` in front, decoded.
+    pub route: String,
+    /// The address that was asked, without its query.
+    pub url: String,
+    /// The query as it was sent, without `?`.
+    pub raw_query: String,
+    /// Names and values.
+    pub headers: Vec<(String, String)>,
+    /// What was sent.
+    pub body: Bytes,
+    /// Who asks, where that is known.
+    pub remote: Option<IpAddr>,
+}
+
+impl HttpRequest {
+    /// The first value of a header.
+    pub(super) fn header(&self, name: &str) -> Option<&str> {
+        let mut headers = self.headers.iter();
+        headers
+            .find(|(known, _)| known.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value.as_str())
+    }
+
+    /// The parameters of the query, decoded.
+    fn parameters(&self) -> Vec<(String, String)> {
+        url::form_urlencoded::parse(self.raw_query.as_bytes())
+            .into_owned()
+            .collect()
+    }
+
+    /// The first value of a parameter.
+    pub(super) fn query(&self, name: &str) -> Option<String> {
+        let mut parameters = self.parameters().into_iter();
+        parameters
+            .find(|(known, _)| known == name)
+            .map(|(_, value)| value)
+    }
+
+    /// Names and values of headers, all of one name together, as `{ name: [values] }`.
+    fn header_lists(&self) -> Document {
+        let mut lists = Document::new();
+        for (name, value) in &self.headers {
+            let name = canonical(name);
+            match lists.get_array_mut(&name) {
+                Ok(values) => values.push(Bson::from(value)),
+                Err(_) => {
+                    lists.insert(name, vec![value.clone()]);
+                }
+            }
+        }
+        lists
+    }
+
+    /// What the function is given: `{ query, headers, body }`.
+    pub(super) fn argument(&self) -> Document {
+        let mut query = Document::new();
+        for (name, value) in self.parameters() {
+            if !name.contains('\0') && !query.contains_key(&name) {
+                query.insert(name, value);
+            }
+        }
+        let mut argument = doc! { "query": query, "headers": self.header_lists() };
+        if !self.body.is_empty() {
+            argument.insert("body", binary(&self.body));
+        }
+        argument
+    }
+
+    /// What `context.request` is.
+    pub(super) fn context(&self, app: &str, function: &str) -> Document {
+        let mut context = doc! {
+            "httpMethod": &self.method,
+            "rawQueryString": &self.raw_query,
+            "webhookUrl": &self.url,
+            "requestHeaders": self.header_lists(),
+            "service": app,
+            "action": function,
+        };
+        if let Some(remote) = self.remote {
+            context.insert("remoteIPAddress", remote.to_string());
+        }
+        for (name, header) in [("httpReferrer", "referer"), ("httpUserAgent", "user-agent")] {
+            if let Some(value) = self.header(header) {
+                context.insert(name, value);
+            }
+        }
+        context
+    }
+}
+
+/// A header's name as HTTP/1 has it: `content-type` becomes `Content-Type`.
+fn canonical(name: &str) -> String {
+    let mut is_first = true;
+    let spelled = name.chars().map(|character| {
+        let spelled = match is_first {
+            true => character.to_ascii_uppercase(),
+            false => character.to_ascii_lowercase(),
+        };
+        is_first = character == '-';
+        spelled
+    });
+    spelled.collect()
+}
+
+/// A response of an endpoint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HttpResponse {
+    /// The status.
+    pub status: u16,
+    /// Names and values.
+    pub headers: Vec<(String, String)>,
+    /// What is sent.
+    pub body: Bytes,
+}
+
+impl HttpResponse {
+    /// A response without a body.
+    pub(super) fn status(status: u16) -> Self {
+        Self {
+            status,
+            headers: Vec::new(),
+            body: Bytes::new(),
+        }
+    }
+
+    /// What is sent where there is nothing better to send: `{ "error": message }`.
+    pub(super) fn error(status: u16, message: &str) -> Self {
+        let body = serde_json::json!({ "error": message }).to_string();
+        Self {
+            status,
+            headers: vec![("Content-Type".to_owned(), "application/json".to_owned())],
+            body: Bytes::from(body),
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! Triggers, functions and endpoints of `tributary.yaml`: wired to what runs them.
+
+mod build;
+pub(crate) mod command;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use tributary_convert::extjson;
+use tributary_flow::TriggerLedger;
+use tributary_functions::endpoint::{Endpoints, HttpRequest, HttpResponse};
+use tributary_functions::trigger::{Host, LiveState};
+use tributary_model::{Error, ErrorKind, Result};
+use tributary_orchestrator::config::Plan;
+use tributary_orchestrator::engine::{Activity, KnownTrigger, LiveTrigger, TriggerHost};
+
+pub(crate) use build::known;
+
+/// Runs the triggers of a plan, and answers its endpoints.
+pub(crate) struct FunctionHost {
+    host: Arc<Host>,
+    ledger: Arc<dyn TriggerLedger>,
+    known: RwLock<Vec<KnownTrigger>>,
+    endpoints: RwLock<BTreeMap<String, Arc<Endpoints>>>,
+}
+
+impl FunctionHost {
+    /// One that remembers in this ledger.
+    pub(crate) fn new(ledger: Arc<dyn TriggerLedger>) -> Self {
+        Self {
+            host: Host::new(Arc::clone(&ledger)),
+            ledger,
+            known: RwLock::default(),
+            endpoints: RwLock::default(),
+        }
+    }
+
+    /// Answers a request to an endpoint of an application; none where there is no such application.
+    pub(crate) async fn answer(&self, app: &str, request: HttpRequest) -> Option<HttpResponse> {
+        let endpoints = self
+            .endpoints
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(app)
+            .cloned()?;
+        Some(endpoints.answer(request).await)
+    }
+}
+
+#[async_trait]
+impl TriggerHost for FunctionHost {
+    fn live(&self) -> Vec<LiveTrigger> {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        let mut live: BTreeMap<String, _> = self
+            .host
+            .live()
+            .into_iter()
+            .map(|live| (live.name.clone(), live))
+            .collect();
+        let all = known.iter().map(|trigger| LiveTrigger {
+            trigger: trigger.clone(),
+            activity: live
+                .remove(&trigger.name)
+                .map_or_else(Activity::default, |live| Activity {
+                    failure: match live.state {
+                        LiveState::Retrying(error) => Some(error),
+                        _ => None,
+                    },
+                    queued: live.queued as u64,
+                    in_flight: live.in_flight as u64,
+                    lag: live.lag,
+                    durations: build::durations(&live.durations),
+                }),
+        });
+        all.collect()
+    }
+
+    async fn apply(&self, plan: &Plan) -> Result<()> {
+        let built = build::build(plan, &self.ledger).await?;
+        *self.known.write().unwrap_or_else(PoisonError::into_inner) = built.known;
+        *self
+            .endpoints
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = built.endpoints;
+        self.host.apply(built.triggers).await;
+        Ok(())
+    }
+
+    async fn stop(&self) {
+        self.host.stop().await;
+    }
+}
+
+/// A text as functions are given it: a document of raw BSON with it as the field `v`.
+fn value_document(text: &str) -> Result<Bytes> {
+    let quoted = serde_json::json!({ "v": text }).to_string();
+    document(&quoted)
+}
+
+/// A document of raw BSON, from Extended JSON.
+fn document(text: &str) -> Result<Bytes> {
+    extjson::parse_document(text.as_bytes())
+        .map(Bytes::from)
+        .map_err(|error| Error::new(ErrorKind::Usage, "not Extended JSON").because(error))
+}
