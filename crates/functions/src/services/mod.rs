@@ -1,9 +1,33 @@
 //! What functions reach beyond themselves: databases, HTTP, AWS and other services.
+//!
+//! [`Reach`] is all of it as the configuration has it.
+
+mod arguments;
+mod aws;
+mod http;
+mod json;
+mod mongodb;
+mod outbound;
+mod push;
+mod reach;
+mod secret;
+mod signature;
+mod twilio;
+mod web;
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+
+pub use aws::{AwsClient, AwsError, AwsSettings, BusEvent};
+pub use outbound::OutboundRules;
+pub use push::{FCM, PushCredentials, PushSettings};
+pub use reach::{Reach, ReachSettings, ServiceSettings};
+pub use secret::Secret;
+pub use signature::{verify_github_signature, verify_payload_signature};
+pub use twilio::{TWILIO, TwilioSettings};
+pub use web::HttpLimits;
 
 /// All services of an application.
 pub trait Services: Send + Sync {
@@ -56,4 +80,29 @@ pub struct ServiceError {
     pub labels: Vec<String>,
     /// Whether trying again later may help.
     pub is_transient: bool,
+}
+
+impl ServiceError {
+    /// An error that trying again does not help.
+    fn named(name: &str, message: impl Into<String>) -> Self {
+        Self {
+            name: name.to_owned(),
+            message: message.into(),
+            code: None,
+            labels: Vec::new(),
+            is_transient: false,
+        }
+    }
+
+    /// A function gave what a service cannot take.
+    fn of_arguments(message: impl Into<String>) -> Self {
+        Self::named("TypeError", message)
+    }
+
+    fn renamed(self, name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            ..self
+        }
+    }
 }
