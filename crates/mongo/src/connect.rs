@@ -145,6 +145,14 @@ impl Connection {
         Ok(())
     }
 
+    /// Where single documents are read: the primary, unless something else was asked for.
+    pub(crate) fn read_documents_from(&self) -> SelectionCriteria {
+        match self.read_from_asked {
+            true => self.read_from.clone(),
+            false => ReadFrom::Primary.criteria(),
+        }
+    }
+
     pub(crate) fn failed(&self, what: &str, error: &mongodb::error::Error) -> Error {
         failed(what, &self.server, error)
     }

@@ -1,6 +1,8 @@
 //! The driver's errors as the one error of Tributary, each with its remedy.
 
-use mongodb::error::{Error as DriverError, ErrorKind as DriverKind};
+use mongodb::error::{
+    Error as DriverError, ErrorKind as DriverKind, RETRYABLE_WRITE_ERROR, WriteFailure,
+};
 use tributary_model::{Error, ErrorKind};
 
 // Server error codes, from the server's `error_codes.yml`.
@@ -102,12 +104,60 @@ fn classify(error: &DriverError) -> (ErrorKind, Option<&'static str>) {
             _ => (ErrorKind::InvalidData, None),
         },
         DriverKind::InvalidResponse { .. } | DriverKind::Bson(_) => (ErrorKind::InvalidData, None),
+        _ if error.contains_label(RETRYABLE_WRITE_ERROR)
+            || code(error).is_some_and(|code| TRANSIENT.contains(&code)) =>
+        {
+            (ErrorKind::Unavailable, None)
+        }
         _ if error.contains_label("RetryableError")
             || error.contains_label("ResumableChangeStreamError") =>
         {
             (ErrorKind::Unavailable, None)
         }
         _ => (ErrorKind::InvalidData, None),
+    }
+}
+
+/// Whether the same request may succeed on another try.
+pub(crate) fn is_transient(error: &DriverError) -> bool {
+    classify(error).0.is_transient()
+}
+
+/// Whether a server that answers with this code may do the same request on another try.
+pub(crate) fn is_transient_code(code: i32) -> bool {
+    TRANSIENT.contains(&code)
+}
+
+/// The server's code, where the error came from there: that of the first error, if there are
+/// several.
+pub(crate) fn code(error: &DriverError) -> Option<i32> {
+    match error.kind.as_ref() {
+        DriverKind::Command(command) => Some(command.code),
+        DriverKind::Write(WriteFailure::WriteError(error)) => Some(error.code),
+        DriverKind::Write(WriteFailure::WriteConcernError(error)) => Some(error.code),
+        DriverKind::InsertMany(many) => match many.write_errors.as_deref() {
+            Some([first, ..]) => Some(first.code),
+            _ => many.write_concern_error.as_ref().map(|error| error.code),
+        },
+        _ => None,
+    }
+}
+
+/// What the server says of it, or the driver.
+pub(crate) fn message(error: &DriverError) -> String {
+    match error.kind.as_ref() {
+        DriverKind::Command(command) => command.message.clone(),
+        DriverKind::Write(WriteFailure::WriteError(error)) => error.message.clone(),
+        DriverKind::Write(WriteFailure::WriteConcernError(error)) => error.message.clone(),
+        DriverKind::InsertMany(many) => {
+            let of_write = many.write_errors.iter().flatten().next();
+            let message = of_write.map(|error| &error.message);
+            let of_concern = many.write_concern_error.as_ref();
+            let message = message.or_else(|| of_concern.map(|error| &error.message));
+            message.cloned().unwrap_or_default()
+        }
+        DriverKind::InvalidArgument { message, .. } => message.clone(),
+        _ => text(error),
     }
 }
 

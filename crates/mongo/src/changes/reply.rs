@@ -5,23 +5,20 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use mongodb::bson::{RawBsonRef, RawDocument};
+use mongodb::bson::{RawArray, RawBsonRef, RawDocument};
 use tributary_flow::{Change, Event, EventBatch, EventKind, TransactionId};
 use tributary_model::{ClusterTime, Namespace, Operation, Position};
 
 use super::fragments::{Fragments, Joined};
 use crate::selection::is_the_servers;
 
-pub(super) type ParseError = Box<dyn std::error::Error + Send + Sync>;
+pub(crate) type ParseError = Box<dyn std::error::Error + Send + Sync>;
 
 /// The replies of one stream, in order.
 pub(super) struct Replies {
     names: Names,
     fragments: Fragments,
-    /// What the server had told of its present when it was asked for the reply that comes next.
-    asked_at: ClusterTime,
-    /// Behind the last event that is complete.
-    position: Position,
+    progress: Progress,
     /// Whether the events lack what makes them too large.
     reduced: bool,
 }
@@ -32,8 +29,7 @@ impl Replies {
         Self {
             names: Names::default(),
             fragments: Fragments::default(),
-            asked_at: ClusterTime::default(),
-            position,
+            progress: Progress::new(position),
             reduced,
         }
     }
@@ -42,14 +38,9 @@ impl Replies {
     pub(super) fn parse(&mut self, reply: &Bytes) -> Result<EventBatch, ParseError> {
         let root = RawDocument::from_bytes(reply)?;
         let cursor = root.get_document("cursor")?;
-        let events = match cursor.get("nextBatch")? {
-            Some(batch) => batch,
-            None => cursor.get("firstBatch")?.ok_or("no batch in the reply")?,
-        };
-        let events = events.as_array().ok_or("the batch is not an array")?;
         let mut parsed = Vec::new();
         let mut last = None;
-        for event in events {
+        for event in events_of(cursor)? {
             let event = event?.as_document().ok_or("the event is not a document")?;
             let event = match self.fragments.join(event)? {
                 Joined::Whole => parse_event(reply, event, &mut self.names)?,
@@ -73,18 +64,14 @@ impl Replies {
                 }
             }
         }
-        let token = match cursor.get("postBatchResumeToken")? {
+        let are_pending = self.fragments.are_pending();
+        let token = match token_behind(cursor)? {
             // It stands behind a fragment: a stream that begins there would lack those before it.
-            _ if self.fragments.are_pending() => last
+            _ if are_pending => last
                 .as_ref()
                 .map(|token: &Bytes| std::str::from_utf8(token))
                 .transpose()?,
-            Some(token) => Some(
-                token
-                    .as_document()
-                    .ok_or("the resume token is not a document")?
-                    .get_str("_data")?,
-            ),
+            Some(token) => Some(token),
             None => Some(
                 parsed
                     .last()
@@ -92,29 +79,78 @@ impl Replies {
                     .ok_or("the reply has no resume token")?,
             ),
         };
+        let nothing_came = parsed.is_empty() && !are_pending;
+        let complete_to = self.progress.advance(root, token, nothing_came)?;
+        Ok(EventBatch {
+            events: parsed,
+            position: self.progress.position.clone(),
+            complete_to,
+            bytes: reply.len(),
+            received: SystemTime::now(),
+        })
+    }
+}
+
+/// The events of a reply.
+pub(crate) fn events_of(cursor: &RawDocument) -> Result<&RawArray, ParseError> {
+    let events = match cursor.get("nextBatch")? {
+        Some(batch) => batch,
+        None => cursor.get("firstBatch")?.ok_or("no batch in the reply")?,
+    };
+    Ok(events.as_array().ok_or("the batch is not an array")?)
+}
+
+/// The token of the place behind all that a reply tells of.
+pub(crate) fn token_behind(cursor: &RawDocument) -> Result<Option<&str>, ParseError> {
+    let Some(token) = cursor.get("postBatchResumeToken")? else {
+        return Ok(None);
+    };
+    let token = token
+        .as_document()
+        .ok_or("the resume token is not a document")?;
+    Ok(Some(token.get_str("_data")?))
+}
+
+/// How far the replies of one stream have got.
+pub(crate) struct Progress {
+    /// What the server had told of its present when it was asked for the reply that comes next.
+    asked_at: ClusterTime,
+    /// Behind the last event that is complete.
+    pub(crate) position: Position,
+}
+
+impl Progress {
+    pub(crate) fn new(position: Position) -> Self {
+        Self {
+            asked_at: ClusterTime::default(),
+            position,
+        }
+    }
+
+    /// Moves on behind `token` with a reply, and answers up to which moment everything has come.
+    pub(crate) fn advance(
+        &mut self,
+        reply: &RawDocument,
+        token: Option<&str>,
+        nothing_came: bool,
+    ) -> Result<ClusterTime, ParseError> {
         if let Some(token) = token {
             self.position.cluster_time =
                 time_of_token(token).ok_or("the resume token holds no time")?;
             self.position.resume_token = Some(token.to_owned());
         }
-        let present = match root.get("operationTime")? {
+        let present = match reply.get("operationTime")? {
             Some(RawBsonRef::Timestamp(time)) => ClusterTime::new(time.time, time.increment),
             _ => ClusterTime::default(),
         };
         // A token of a moment may stand before the moment's own events. But where nothing more was
         // found by a server that had been at a moment before, there is nothing more up to it.
         let mut complete_to = ClusterTime(self.position.cluster_time.0.saturating_sub(1));
-        if parsed.is_empty() && !self.fragments.are_pending() {
+        if nothing_came {
             complete_to = complete_to.max(self.asked_at);
         }
         self.asked_at = present;
-        Ok(EventBatch {
-            events: parsed,
-            position: self.position.clone(),
-            complete_to,
-            bytes: reply.len(),
-            received: SystemTime::now(),
-        })
+        Ok(complete_to)
     }
 }
 
@@ -155,13 +191,14 @@ fn time_of_token(token: &str) -> Option<ClusterTime> {
     u64::from_str_radix(digits, 16).ok().map(ClusterTime)
 }
 
+/// What events have.
 #[derive(Default)]
-struct Fields<'a> {
-    token: Option<&'a str>,
-    operation: Option<&'a str>,
-    cluster_time: Option<ClusterTime>,
-    wall_time: Option<i64>,
-    namespace: Option<&'a RawDocument>,
+pub(crate) struct Fields<'a> {
+    pub(crate) token: Option<&'a str>,
+    pub(crate) operation: Option<&'a str>,
+    pub(crate) cluster_time: Option<ClusterTime>,
+    pub(crate) wall_time: Option<i64>,
+    pub(crate) namespace: Option<&'a RawDocument>,
     to: Option<&'a RawDocument>,
     collection: Option<[u8; 16]>,
     key: Option<&'a RawDocument>,
@@ -173,7 +210,7 @@ struct Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
-    fn of(event: &'a RawDocument) -> Result<Self, ParseError> {
+    pub(crate) fn of(event: &'a RawDocument) -> Result<Self, ParseError> {
         let mut fields = Self::default();
         for element in event {
             let (name, value) = element?;
@@ -209,6 +246,19 @@ impl<'a> Fields<'a> {
             }
         }
         Ok(fields)
+    }
+
+    /// When it happened, by the deployment's clock.
+    pub(crate) fn time(&self) -> Result<ClusterTime, ParseError> {
+        let told = self.cluster_time.or_else(|| time_of_token(self.token?));
+        Ok(told.ok_or("an event has no time")?)
+    }
+
+    /// When it happened, in milliseconds since 1970.
+    pub(crate) fn wall_time(&self, cluster_time: ClusterTime) -> i64 {
+        // Servers before 6.0 tell the second only.
+        self.wall_time
+            .unwrap_or_else(|| i64::from(cluster_time.seconds()) * 1000)
     }
 }
 
@@ -256,19 +306,13 @@ fn parse_event(reply: &Bytes, event: &RawDocument, names: &mut Names) -> Result<
         Some(ns) => names.get(ns.get_str("db")?, ns.get_str("coll").unwrap_or_default()),
         None => names.get("", ""),
     };
-    let cluster_time = match fields.cluster_time {
-        Some(time) => time,
-        None => time_of_token(token).ok_or("an event has no time")?,
-    };
+    let cluster_time = fields.time()?;
     Ok(Event {
         namespace,
         collection: fields.collection,
         token: reply.slice_ref(token.as_bytes()),
         cluster_time,
-        // Servers before 6.0 tell the second only.
-        wall_time: fields
-            .wall_time
-            .unwrap_or_else(|| i64::from(cluster_time.seconds()) * 1000),
+        wall_time: fields.wall_time(cluster_time),
         kind,
     })
 }
