@@ -1,5 +1,7 @@
 //! The JavaScript of functions: where it runs, and what it finds there.
 
+mod globals;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
