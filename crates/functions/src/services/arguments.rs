@@ -6,8 +6,9 @@ use bytes::Bytes;
 
 use super::ServiceError;
 
-/// As deep as MongoDB lets documents be; beyond it, reading one could take more stack than there is.
-const DEEPEST: usize = 100;
+/// Deeper than MongoDB lets documents be, with what stands around one in a call; beyond it, reading one could take
+/// more stack than there is.
+const DEEPEST: usize = 128;
 
 /// The document that a function gave.
 pub(super) fn read(bytes: &Bytes) -> Result<Document, ServiceError> {
@@ -63,7 +64,9 @@ pub(super) fn flag(args: &Document, name: &str) -> Result<bool, ServiceError> {
     match args.get(name) {
         None | Some(Bson::Null | Bson::Undefined) => Ok(false),
         Some(Bson::Boolean(flag)) => Ok(*flag),
-        Some(_) => Err(ServiceError::of_arguments(format!("`{name}` is no boolean"))),
+        Some(_) => Err(ServiceError::of_arguments(format!(
+            "`{name}` is no boolean"
+        ))),
     }
 }
 
@@ -85,9 +88,9 @@ pub(super) fn whole(args: &Document, name: &str) -> Result<Option<i64>, ServiceE
         None | Some(Bson::Null | Bson::Undefined) => Ok(None),
         Some(Bson::Int32(number)) => Ok(Some((*number).into())),
         Some(Bson::Int64(number)) => Ok(Some(*number)),
-        Some(Bson::Double(number)) => whole_of(*number).map(Some).ok_or_else(|| {
-            ServiceError::of_arguments(format!("`{name}` is no whole number"))
-        }),
+        Some(Bson::Double(number)) => whole_of(*number)
+            .map(Some)
+            .ok_or_else(|| ServiceError::of_arguments(format!("`{name}` is no whole number"))),
         Some(_) => Err(ServiceError::of_arguments(format!("`{name}` is no number"))),
     }
 }

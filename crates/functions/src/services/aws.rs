@@ -184,6 +184,8 @@ fn only_known(args: &Document, known: &[&str]) -> Result<(), AwsError> {
 fn needed<'a>(args: &'a Document, name: &str) -> Result<&'a str, AwsError> {
     match args.get(name) {
         Some(Bson::String(text)) if !text.is_empty() => Ok(text),
-        _ => Err(AwsError::of_parameter(format!("`{name}` is missing, or no string"))),
+        _ => Err(AwsError::of_parameter(format!(
+            "`{name}` is missing, or no string"
+        ))),
     }
 }

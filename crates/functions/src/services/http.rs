@@ -122,7 +122,8 @@ fn url(args: &Document) -> Result<Url, ServiceError> {
 
 /// The text is not repeated in the error, for what it may hold.
 fn parsed(text: &str) -> Result<Url, ServiceError> {
-    let url = Url::parse(text).map_err(|error| wrong(format!("the URL cannot be read: {error}")))?;
+    let url =
+        Url::parse(text).map_err(|error| wrong(format!("the URL cannot be read: {error}")))?;
     match url.has_host() {
         true => Ok(url),
         false => Err(wrong("the URL names no host")),
@@ -172,7 +173,8 @@ fn add_credentials(
     };
     let without = url.set_username("").and_then(|()| url.set_password(None));
     without.map_err(|()| wrong("the URL names no host"))?;
-    if !(user.is_empty() && password.is_empty()) && !headers.contains_key(AUTHORIZATION) {
+    let is_given = !user.is_empty() || !password.is_empty();
+    if is_given && !headers.contains_key(AUTHORIZATION) {
         headers.insert(AUTHORIZATION, basic(&user, &password)?);
     }
     Ok(())
@@ -216,11 +218,7 @@ fn add_cookie(headers: &mut HeaderMap, name: &str, value: &str) -> Result<(), Se
 }
 
 /// Gets `authUrl` with the credentials of the request, which takes over the cookies that come back.
-async fn authorize(
-    web: &Web,
-    address: &str,
-    request: &mut WebRequest,
-) -> Result<(), ServiceError> {
+async fn authorize(web: &Web, address: &str, request: &mut WebRequest) -> Result<(), ServiceError> {
     let mut url = parsed(address)?;
     let mut headers = HeaderMap::new();
     add_credentials(&mut url, &Document::new(), &mut headers)?;
@@ -322,7 +320,8 @@ fn form_body(form: &Document, headers: &mut HeaderMap) -> Result<Bytes, ServiceE
 /// The texts of a plain value, or of each in an array.
 fn texts(value: &Bson, name: &str) -> Result<Vec<String>, ServiceError> {
     let text = |value: &Bson| {
-        arguments::plain(value).ok_or_else(|| wrong(format!("`{name}` has a value that is no string")))
+        arguments::plain(value)
+            .ok_or_else(|| wrong(format!("`{name}` has a value that is no string")))
     };
     match value {
         Bson::Array(values) => values.iter().map(text).collect(),
@@ -337,7 +336,10 @@ fn answer(response: &WebResponse, is_head: bool) -> Document {
     for name in response.headers.keys() {
         let values = response.headers.get_all(name).iter();
         let values = values.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
-        headers.insert(canonical(name), values.map(Bson::String).collect::<Vec<_>>());
+        headers.insert(
+            canonical(name),
+            values.map(Bson::String).collect::<Vec<_>>(),
+        );
     }
     let mut jar = Document::new();
     for (name, value) in cookies(&response.headers) {

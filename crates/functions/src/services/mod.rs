@@ -1,6 +1,8 @@
 //! What functions reach beyond themselves: databases, HTTP, AWS and other services.
 //!
-//! [`Reach`] is all of it as the configuration has it.
+//! [`Reach`] is all of it as the configuration has it. What goes wrong has a name: `TypeError` where a function gave
+//! what a service cannot take, `MongoServerError` and `MongoError`, `HTTPError` where no answer came (an answer is
+//! one whatever its status), the code that AWS gave its error, `TwilioError` and `PushError`.
 
 mod arguments;
 mod aws;

@@ -51,7 +51,10 @@ fn document_call(call: ServiceCall) -> Result<DocumentCall, ServiceError> {
         }
     }
     let operation = call.operation;
-    let needs_none = OF_SESSIONS.iter().chain(&OF_CURSORS).any(|o| *o == operation);
+    let needs_none = OF_SESSIONS
+        .iter()
+        .chain(&OF_CURSORS)
+        .any(|o| *o == operation);
     let database = match database {
         Some(database) => database,
         None if needs_none => String::new(),

@@ -125,7 +125,10 @@ impl OutboundRules {
         let (host, port) = match pattern.rsplit_once(':') {
             Some((host, port)) => {
                 let port = port.parse().ok().filter(|port| *port != 0);
-                (host, Some(port.ok_or("its port is no number from 1 to 65535")?))
+                (
+                    host,
+                    Some(port.ok_or("its port is no number from 1 to 65535")?),
+                )
             }
             None => (pattern, None),
         };
@@ -231,7 +234,8 @@ impl OutboundRules {
         let is_named = self.names.iter().any(|pattern| pattern.matches(&name));
         if let Some(what) = refused_by_default(address, &networks) {
             // This one name means nothing else anywhere.
-            let is_this_machine = name == "localhost" && is_named && canonical(address).is_loopback();
+            let is_this_machine =
+                name == "localhost" && is_named && canonical(address).is_loopback();
             if !is_this_machine {
                 return refused(Reason::ByDefault(what));
             }
@@ -273,7 +277,11 @@ impl Network {
                 None => Ok(None),
             };
         };
-        let address = if bits.is_none() { canonical(address) } else { address };
+        let address = if bits.is_none() {
+            canonical(address)
+        } else {
+            address
+        };
         let most = if address.is_ipv4() { 32 } else { 128 };
         let bits = match bits {
             Some(bits) => bits.parse().ok().filter(|bits| *bits <= most),

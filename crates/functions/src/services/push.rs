@@ -187,7 +187,10 @@ async fn post(
 
 fn parsed(address: &str) -> Result<Url, ServiceError> {
     Url::parse(address).map_err(|error| {
-        ServiceError::named(NAME, format!("the address of the service cannot be read: {error}"))
+        ServiceError::named(
+            NAME,
+            format!("the address of the service cannot be read: {error}"),
+        )
     })
 }
 

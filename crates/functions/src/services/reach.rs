@@ -185,7 +185,11 @@ impl ServiceScope for Scope {
                 Err(ServiceError::of_arguments(format!(
                     "there is no service `{}`: there are {}",
                     call.service,
-                    if known.is_empty() { "none".to_owned() } else { known.join(", ") }
+                    if known.is_empty() {
+                        "none".to_owned()
+                    } else {
+                        known.join(", ")
+                    }
                 )))
             }
         }

@@ -2,8 +2,8 @@
 
 use bson::{Bson, Document};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
 use reqwest::Method;
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
 use serde_json::Value;
 use url::{Url, form_urlencoded};
 
@@ -36,7 +36,10 @@ pub(super) async fn call(
 ) -> Result<Bson, ServiceError> {
     let (resource, form) = match operation {
         "send" => ("Messages", message(args)?),
-        "call" => ("Calls", form(args, &[("To", "to"), ("From", "from"), ("Url", "url")])?),
+        "call" => (
+            "Calls",
+            form(args, &[("To", "to"), ("From", "from"), ("Url", "url")])?,
+        ),
         _ => {
             return Err(ServiceError::of_arguments(format!(
                 "twilio has no `{operation}`: there are send and call"
@@ -47,7 +50,10 @@ pub(super) async fn call(
     let base = settings.base_url.trim_end_matches('/');
     let address = format!("{base}/2010-04-01/Accounts/{account}/{resource}.json");
     let url = Url::parse(&address).map_err(|error| {
-        ServiceError::named(NAME, format!("the address of Twilio cannot be read: {error}"))
+        ServiceError::named(
+            NAME,
+            format!("the address of Twilio cannot be read: {error}"),
+        )
     })?;
     let mut headers = HeaderMap::new();
     let credentials = http::basic(&settings.account_sid, settings.auth_token.as_str())?;

@@ -176,15 +176,13 @@ impl Web {
             .send()
             .await;
         let mut response = sent.map_err(|error| unreachable(&place, error))?;
-        let too_large = || {
-            WebError {
-                message: format!(
-                    "the answer of {place} is larger than {} bytes",
-                    self.limits.response
-                ),
-                is_transient: false,
-                is_unsent: false,
-            }
+        let too_large = || WebError {
+            message: format!(
+                "the answer of {place} is larger than {} bytes",
+                self.limits.response
+            ),
+            is_transient: false,
+            is_unsent: false,
         };
         let is_head = request.method == Method::HEAD;
         let announced = response.content_length().unwrap_or(0);

@@ -60,8 +60,14 @@ impl AwsClient {
             (_, code) => {
                 let code = code.unwrap_or("InternalFailure");
                 Err(AwsError {
-                    is_transient: matches!(code, "ThrottlingException" | "InternalFailure" | "InternalException"),
-                    ..AwsError::new(code, text("ErrorMessage").unwrap_or("the event was not taken"))
+                    is_transient: matches!(
+                        code,
+                        "ThrottlingException" | "InternalFailure" | "InternalException"
+                    ),
+                    ..AwsError::new(
+                        code,
+                        text("ErrorMessage").unwrap_or("the event was not taken"),
+                    )
                 })
             }
         }

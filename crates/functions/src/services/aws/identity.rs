@@ -99,7 +99,9 @@ impl Identity {
             (Some(id), Some(secret)) => Ok(Some(Credentials::new(
                 id,
                 secret.as_str(),
-                session_token.as_ref().map(|token| token.as_str().to_owned()),
+                session_token
+                    .as_ref()
+                    .map(|token| token.as_str().to_owned()),
                 None,
                 "configuration",
             ))),
@@ -191,7 +193,10 @@ mod tests {
         assert_eq!(credentials.access_key_id(), "id");
         assert_eq!(credentials.session_token(), Some("token"));
         assert_eq!(identity.region(None).await.unwrap(), "eu-west-1");
-        assert_eq!(identity.region(Some("us-east-2")).await.unwrap(), "us-east-2");
+        assert_eq!(
+            identity.region(Some("us-east-2")).await.unwrap(),
+            "us-east-2"
+        );
         assert!(identity.region(Some("evil.example/#")).await.is_err());
         let endpoint = identity.endpoint("S3").await;
         assert_eq!(endpoint.as_deref(), Some("http://127.0.0.1:1"));
@@ -210,6 +215,9 @@ mod tests {
     #[test]
     fn each_service_has_a_variable_for_its_endpoint() {
         assert_eq!(variable("Kinesis"), "AWS_ENDPOINT_URL_KINESIS");
-        assert_eq!(variable("Secrets Manager"), "AWS_ENDPOINT_URL_SECRETS_MANAGER");
+        assert_eq!(
+            variable("Secrets Manager"),
+            "AWS_ENDPOINT_URL_SECRETS_MANAGER"
+        );
     }
 }

@@ -47,7 +47,11 @@ const SERVICES: [JsonService; 10] = [
         target: "Firehose_20150804",
         version: "1.1",
         blobs: &["Data"],
-        times: &["CreateTimestamp", "LastUpdateTimestamp", "DeliveryStartTimestamp"],
+        times: &[
+            "CreateTimestamp",
+            "LastUpdateTimestamp",
+            "DeliveryStartTimestamp",
+        ],
     },
     JsonService {
         names: &["events", "eventbridge", "cloudwatchevents"],
@@ -57,7 +61,12 @@ const SERVICES: [JsonService; 10] = [
         target: "AWSEvents",
         version: "1.1",
         blobs: &[],
-        times: &["CreationTime", "LastModifiedTime", "EventStartTime", "EventEndTime"],
+        times: &[
+            "CreationTime",
+            "LastModifiedTime",
+            "EventStartTime",
+            "EventEndTime",
+        ],
     },
     JsonService {
         names: &["sqs"],
@@ -144,18 +153,28 @@ const SERVICES: [JsonService; 10] = [
         target: "AWSStepFunctions",
         version: "1.0",
         blobs: &[],
-        times: &["creationDate", "startDate", "stopDate", "updateDate", "timestamp"],
+        times: &[
+            "creationDate",
+            "startDate",
+            "stopDate",
+            "updateDate",
+            "timestamp",
+        ],
     },
 ];
 
 /// The service that functions call so.
 pub(super) fn service(name: &str) -> Option<&'static JsonService> {
-    SERVICES.iter().find(|service| service.names.contains(&name))
+    SERVICES
+        .iter()
+        .find(|service| service.names.contains(&name))
 }
 
 /// What functions call them, first of all.
 pub(super) fn names() -> impl Iterator<Item = &'static str> {
-    SERVICES.iter().filter_map(|service| service.names.first().copied())
+    SERVICES
+        .iter()
+        .filter_map(|service| service.names.first().copied())
 }
 
 pub(super) async fn call(

@@ -69,7 +69,10 @@ const ACTIONS: [Action; 5] = [
         method: Method::PUT,
         headers: &[
             ("ACL", "x-amz-acl"),
-            ("BucketKeyEnabled", "x-amz-server-side-encryption-bucket-key-enabled"),
+            (
+                "BucketKeyEnabled",
+                "x-amz-server-side-encryption-bucket-key-enabled",
+            ),
             ("CacheControl", "cache-control"),
             ("ContentDisposition", "content-disposition"),
             ("ContentEncoding", "content-encoding"),
@@ -85,7 +88,10 @@ const ACTIONS: [Action; 5] = [
             ("IfNoneMatch", "if-none-match"),
             ("ObjectLockLegalHoldStatus", "x-amz-object-lock-legal-hold"),
             ("ObjectLockMode", "x-amz-object-lock-mode"),
-            ("SSEKMSEncryptionContext", "x-amz-server-side-encryption-context"),
+            (
+                "SSEKMSEncryptionContext",
+                "x-amz-server-side-encryption-context",
+            ),
             ("SSEKMSKeyId", "x-amz-server-side-encryption-aws-kms-key-id"),
             ("ServerSideEncryption", "x-amz-server-side-encryption"),
             ("StorageClass", "x-amz-storage-class"),
@@ -110,7 +116,10 @@ const ACTIONS: [Action; 5] = [
         name: "DeleteObject",
         method: Method::DELETE,
         headers: &[
-            ("BypassGovernanceRetention", "x-amz-bypass-governance-retention"),
+            (
+                "BypassGovernanceRetention",
+                "x-amz-bypass-governance-retention",
+            ),
             ("MFA", "x-amz-mfa"),
         ],
         query: &[("VersionId", "versionId")],
@@ -156,7 +165,11 @@ const OF_OBJECTS: [(&str, &str, Kind); 17] = [
     ("x-amz-restore", "Restore", Kind::Text),
     ("x-amz-storage-class", "StorageClass", Kind::Text),
     ("x-amz-tagging-count", "TagCount", Kind::Number),
-    ("x-amz-website-redirect-location", "WebsiteRedirectLocation", Kind::Text),
+    (
+        "x-amz-website-redirect-location",
+        "WebsiteRedirectLocation",
+        Kind::Text,
+    ),
 ];
 
 /// What stands in the headers of all answers.
@@ -165,9 +178,21 @@ const OF_ANSWERS: [(&str, &str, Kind); 8] = [
     ("x-amz-delete-marker", "DeleteMarker", Kind::Flag),
     ("x-amz-expiration", "Expiration", Kind::Text),
     ("x-amz-request-charged", "RequestCharged", Kind::Text),
-    ("x-amz-server-side-encryption", "ServerSideEncryption", Kind::Text),
-    ("x-amz-server-side-encryption-aws-kms-key-id", "SSEKMSKeyId", Kind::Text),
-    ("x-amz-server-side-encryption-bucket-key-enabled", "BucketKeyEnabled", Kind::Flag),
+    (
+        "x-amz-server-side-encryption",
+        "ServerSideEncryption",
+        Kind::Text,
+    ),
+    (
+        "x-amz-server-side-encryption-aws-kms-key-id",
+        "SSEKMSKeyId",
+        Kind::Text,
+    ),
+    (
+        "x-amz-server-side-encryption-bucket-key-enabled",
+        "BucketKeyEnabled",
+        Kind::Flag,
+    ),
     ("x-amz-version-id", "VersionId", Kind::Text),
 ];
 
@@ -193,7 +218,11 @@ pub(super) async fn call(
     }
     let Some(action) = ACTIONS.iter().find(|known| known.name == action) else {
         let known: Vec<&str> = ACTIONS.iter().map(|known| known.name).collect();
-        return Err(unknown_action("s3", action, &[&known[..], &["PresignURL"]].concat()));
+        return Err(unknown_action(
+            "s3",
+            action,
+            &[&known[..], &["PresignURL"]].concat(),
+        ));
     };
     let request = request(action, args, region)?;
     let response = client.send(request).await.map_err(said_by_status)?;
@@ -271,7 +300,9 @@ fn request<'a>(
         "ListObjectsV2" => {
             request.query.push(("list-type".to_owned(), "2".to_owned()));
             // XML cannot hold all that keys can.
-            request.query.push(("encoding-type".to_owned(), "url".to_owned()));
+            request
+                .query
+                .push(("encoding-type".to_owned(), "url".to_owned()));
         }
         _ => {}
     }
@@ -284,18 +315,26 @@ async fn presign(
     args: &Document,
     region: Option<&str>,
 ) -> Result<Bson, AwsError> {
-    only_known(args, &["Bucket", "Key", "Method", "ExpirationMS", "ContentType"])?;
+    only_known(
+        args,
+        &["Bucket", "Key", "Method", "ExpirationMS", "ContentType"],
+    )?;
     let method = match plain(args, "Method")?.as_deref() {
         None | Some("GET") => Method::GET,
         Some("PUT") => Method::PUT,
         Some("HEAD") => Method::HEAD,
         Some("DELETE") => Method::DELETE,
         Some(_) => {
-            return Err(AwsError::of_parameter("`Method` is none of GET, PUT, HEAD and DELETE"));
+            return Err(AwsError::of_parameter(
+                "`Method` is none of GET, PUT, HEAD and DELETE",
+            ));
         }
     };
-    let life = arguments::whole(args, "ExpirationMS").map_err(|e| AwsError::of_parameter(e.message))?;
-    let life = life.and_then(|millis| u64::try_from(millis).ok()).map(Duration::from_millis);
+    let life =
+        arguments::whole(args, "ExpirationMS").map_err(|e| AwsError::of_parameter(e.message))?;
+    let life = life
+        .and_then(|millis| u64::try_from(millis).ok())
+        .map(Duration::from_millis);
     let week = Duration::from_secs(7 * 24 * 3600);
     let life = life.filter(|life| *life >= Duration::from_secs(1) && *life <= week);
     let life = life.ok_or_else(|| {

@@ -59,8 +59,11 @@ impl AwsRequest<'_> {
     pub(super) fn header(&mut self, name: &str, value: &str) -> Result<(), AwsError> {
         let wrong = || AwsError::of_parameter(format!("the header {name} cannot have its value"));
         let header = HeaderName::try_from(name).map_err(|_| wrong())?;
-        let value = HeaderValue::try_from(value).map_err(|_| wrong())?;
-        self.headers.insert(header, value);
+        // Only such values can be signed.
+        let value = HeaderValue::try_from(value)
+            .ok()
+            .filter(|value| value.to_str().is_ok());
+        self.headers.insert(header, value.ok_or_else(wrong)?);
         Ok(())
     }
 }
@@ -157,7 +160,14 @@ impl AwsClient {
     ) -> Result<(), AwsError> {
         let body = SignableBody::Bytes(&request.body);
         let signed = self
-            .signature(request, region, url, headers, body, settings(request.service))
+            .signature(
+                request,
+                region,
+                url,
+                headers,
+                body,
+                settings(request.service),
+            )
             .await?;
         for header in signed.into_parts().0 {
             let mut value = HeaderValue::try_from(header.value())
@@ -178,7 +188,10 @@ impl AwsClient {
         settings: SigningSettings,
     ) -> Result<SigningInstructions, AwsError> {
         let unsigned = |error: &dyn std::fmt::Display| {
-            AwsError::new("SignatureError", format!("the request cannot be signed: {error}"))
+            AwsError::new(
+                "SignatureError",
+                format!("the request cannot be signed: {error}"),
+            )
         };
         let credentials = self.identity.credentials().await?.into();
         let params = v4::SigningParams::builder()
@@ -235,7 +248,10 @@ fn url(request: &AwsRequest<'_>, region: &str, endpoint: Option<&str>) -> Result
     let mut url = Url::parse(&address).map_err(|error| {
         AwsError::new(
             "InvalidEndpointURL",
-            format!("the endpoint of {} cannot be read: {error}", request.service.id),
+            format!(
+                "the endpoint of {} cannot be read: {error}",
+                request.service.id
+            ),
         )
     })?;
     if !request.query.is_empty() {

@@ -47,7 +47,10 @@ pub(super) async fn call(
     request.header("content-type", "application/json")?;
     let response = client.send(request).await?;
     let said: Value = serde_json::from_slice(&response.body).map_err(|error| {
-        AwsError::new("SerializationError", format!("the answer of SES is no JSON: {error}"))
+        AwsError::new(
+            "SerializationError",
+            format!("the answer of SES is no JSON: {error}"),
+        )
     })?;
     let id = said.get("MessageId").and_then(Value::as_str);
     Ok(Bson::Document(bson::doc! { "MessageId": id }))
@@ -57,7 +60,13 @@ fn body(action: &str, args: &Document) -> Result<Value, AwsError> {
     let (own, from): (&[&str], _) = match action {
         "SendEmail" => (&["Source", "Destination", "Message"], Some("Source")),
         "SendTemplatedEmail" => (
-            &["Source", "Destination", "Template", "TemplateArn", "TemplateData"],
+            &[
+                "Source",
+                "Destination",
+                "Template",
+                "TemplateArn",
+                "TemplateData",
+            ],
             Some("Source"),
         ),
         // The mail itself says whom it is from and to.

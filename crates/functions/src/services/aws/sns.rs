@@ -78,18 +78,18 @@ fn form(args: &Document) -> Result<String, AwsError> {
         Some(_) => return Err(AwsError::of_parameter("`MessageAttributes` is no object")),
     };
     for (index, (name, attribute)) in attributes.into_iter().flatten().enumerate() {
-            let at = format!("MessageAttributes.entry.{}", index + 1);
-            form.append_pair(&format!("{at}.Name"), name);
-            for (member, value) in attribute.as_document().into_iter().flatten() {
-                let text = match value {
-                    Bson::Binary(binary) => Some(STANDARD.encode(&binary.bytes)),
-                    Bson::String(text) if member == "BinaryValue" => Some(STANDARD.encode(text)),
-                    value => arguments::plain(value),
-                };
-                if let Some(text) = text {
-                    form.append_pair(&format!("{at}.Value.{member}"), &text);
-                }
+        let at = format!("MessageAttributes.entry.{}", index + 1);
+        form.append_pair(&format!("{at}.Name"), name);
+        for (member, value) in attribute.as_document().into_iter().flatten() {
+            let text = match value {
+                Bson::Binary(binary) => Some(STANDARD.encode(&binary.bytes)),
+                Bson::String(text) if member == "BinaryValue" => Some(STANDARD.encode(text)),
+                value => arguments::plain(value),
+            };
+            if let Some(text) = text {
+                form.append_pair(&format!("{at}.Value.{member}"), &text);
             }
         }
+    }
     Ok(form.finish())
 }

@@ -45,7 +45,11 @@ fn member(name: &str, value: &Bson, blobs: &[&str]) -> Result<Option<Value>, Aws
         Bson::Document(document) => to_json(document, blobs)?,
         Bson::Array(values) => {
             let values = values.iter().map(|value| member(name, value, blobs));
-            Value::Array(values.filter_map(Result::transpose).collect::<Result<_, _>>()?)
+            Value::Array(
+                values
+                    .filter_map(Result::transpose)
+                    .collect::<Result<_, _>>()?,
+            )
         }
         other => match arguments::plain(other) {
             Some(text) => Value::String(text),
@@ -83,7 +87,11 @@ fn named(name: &str, value: Value, blobs: &[&str], times: &[&str]) -> Bson {
         }
         Value::Array(values) => {
             let values = values.into_iter();
-            Bson::Array(values.map(|value| named(name, value, blobs, times)).collect())
+            Bson::Array(
+                values
+                    .map(|value| named(name, value, blobs, times))
+                    .collect(),
+            )
         }
         Value::String(text) if blobs.contains(&name) => match STANDARD.decode(&text) {
             Ok(bytes) => Bson::Binary(Binary {

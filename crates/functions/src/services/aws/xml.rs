@@ -70,4 +70,13 @@ mod tests {
         assert_eq!(text(found[2], "Key").as_deref(), Some(""));
         assert_eq!(text(xml, "Code"), None);
     }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_read_to_its_end(xml in "[<>/&;#xaK0-9é]{0,40}") {
+            let wrapped = format!("<K>{}</K>", xml.replace("</K>", ""));
+            proptest::prop_assert!(text(&wrapped, "K").is_some());
+            elements(&xml, "K").for_each(drop);
+        }
+    }
 }

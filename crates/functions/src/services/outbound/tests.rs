@@ -76,13 +76,25 @@ fn what_a_name_resolves_to_is_held_to_the_rules() {
     let address = |text: &str| text.parse::<IpAddr>().unwrap();
     let open = rules(&[]);
     assert!(open.permits("a.example", address("10.0.0.1")).is_ok());
-    for refused in ["127.0.0.1", "169.254.169.254", "::1", "::ffff:169.254.169.254"] {
-        assert!(open.permits("a.example", address(refused)).is_err(), "{refused}");
+    for refused in [
+        "127.0.0.1",
+        "169.254.169.254",
+        "::1",
+        "::ffff:169.254.169.254",
+    ] {
+        assert!(
+            open.permits("a.example", address(refused)).is_err(),
+            "{refused}"
+        );
     }
     // A name that is allowed does not make what it leads to so.
     let named = rules(&["a.example"]);
     assert!(named.permits("a.example", address("10.0.0.1")).is_ok());
-    assert!(named.permits("a.example", address("169.254.169.254")).is_err());
+    assert!(
+        named
+            .permits("a.example", address("169.254.169.254"))
+            .is_err()
+    );
     assert!(named.permits("a.example", address("127.0.0.1")).is_err());
     // A name that no pattern has is allowed where all that it leads to is.
     let network = rules(&["10.0.0.0/8"]);
@@ -105,11 +117,22 @@ fn what_is_refused_by_default_is_allowed_only_where_it_is_meant() {
     assert!(is_open(&rules(&["127.0.0.1:80"]), "http://127.0.0.1/"));
     assert!(!is_open(&rules(&["127.0.0.1:80"]), "http://127.0.0.1:81/"));
     assert!(!is_open(&rules(&["127.0.0.1"]), "http://127.0.0.2/"));
-    assert!(is_open(&rules(&["169.254.0.0/16"]), "http://169.254.169.254/"));
+    assert!(is_open(
+        &rules(&["169.254.0.0/16"]),
+        "http://169.254.169.254/"
+    ));
     assert!(is_open(&rules(&["[::1]:80"]), "http://[::1]/"));
     let local = rules(&["localhost"]);
-    assert!(local.permits("localhost", IpAddr::V4(Ipv4Addr::LOCALHOST)).is_ok());
-    assert!(local.permits("localhost", "169.254.0.1".parse().unwrap()).is_err());
+    assert!(
+        local
+            .permits("localhost", IpAddr::V4(Ipv4Addr::LOCALHOST))
+            .is_ok()
+    );
+    assert!(
+        local
+            .permits("localhost", "169.254.0.1".parse().unwrap())
+            .is_err()
+    );
 }
 
 #[test]
@@ -129,4 +152,21 @@ fn a_pattern_that_is_none_says_what_is_wrong() {
     fails("10.0.0.0/33", "larger than addresses are");
     fails("a/8", "no network");
     fails("10.0.0.0/8:80", "larger than addresses are");
+}
+
+proptest::proptest! {
+    #[test]
+    fn any_pattern_is_read_or_refused(pattern in "[a-f0-9*.:/\\[\\]é ]{0,24}", address: std::net::Ipv4Addr) {
+        if let Ok(rules) = OutboundRules::parse(&[pattern]) {
+            let _ = rules.permits("a.example", IpAddr::V4(address));
+        }
+    }
+
+    #[test]
+    fn no_network_opens_what_is_not_in_it(bits in 8_u8..=32, net: std::net::Ipv4Addr, address: std::net::Ipv4Addr) {
+        let rules = rules(&[&format!("{net}/{bits}")]);
+        let same = (u32::from(net) ^ u32::from(address)).leading_zeros() >= bits.into();
+        let permitted = rules.permits("a.example", IpAddr::V4(address)).is_ok();
+        proptest::prop_assert!(same || !permitted);
+    }
 }

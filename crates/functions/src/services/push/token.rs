@@ -110,8 +110,12 @@ async fn fetch(
 }
 
 fn claim(account: &Account, now: SystemTime) -> Result<String, ServiceError> {
-    let unusable =
-        |_| ServiceError::named(NAME, "the private key of the service account cannot be used");
+    let unusable = |_| {
+        ServiceError::named(
+            NAME,
+            "the private key of the service account cannot be used",
+        )
+    };
     let seconds = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let mut header = Header::new(Algorithm::RS256);
     header.kid = account.private_key_id.clone();

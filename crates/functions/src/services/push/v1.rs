@@ -55,24 +55,36 @@ pub(super) async fn send(
         .collect()
         .await;
     let mut sent = Delivery::default();
+    let mut refused = None;
     for (index, answer) in answers.into_iter().enumerate() {
-        let (status, said) = answer?;
-        if status.is_success() {
-            sent.successes += 1;
-            continue;
-        }
-        let error = said.get("error");
-        let text = |name: &str| error?.get(name)?.as_str();
-        // Of this device: it is gone, or no device. Anything else is of all of them.
-        if matches!(status, StatusCode::BAD_REQUEST | StatusCode::NOT_FOUND) {
-            let reason = fcm_code(&said).or_else(|| text("status"));
-            let reason = reason.unwrap_or("UNKNOWN").to_owned();
-            sent.failed.push((index, reason));
-        } else {
-            return Err(failed(status, text("message")));
+        match answer.and_then(|(status, said)| judged(status, &said)) {
+            Ok(None) => sent.successes += 1,
+            Ok(Some(reason)) => sent.failed.push((index, reason)),
+            Err(error) => {
+                sent.failed.push((index, error.message.clone()));
+                refused = Some(error);
+            }
         }
     }
-    Ok(sent)
+    match refused {
+        // Where some were told, doing it all again would tell them twice.
+        Some(error) if sent.successes == 0 => Err(error),
+        _ => Ok(sent),
+    }
+}
+
+/// Why this device was not told: it is gone, or no device. Anything else is of all of them, and an error.
+fn judged(status: StatusCode, said: &Value) -> Result<Option<String>, ServiceError> {
+    let error = said.get("error");
+    let text = |name: &str| error?.get(name)?.as_str();
+    match status {
+        status if status.is_success() => Ok(None),
+        StatusCode::BAD_REQUEST | StatusCode::NOT_FOUND => {
+            let reason = fcm_code(said).or_else(|| text("status"));
+            Ok(Some(reason.unwrap_or("UNKNOWN").to_owned()))
+        }
+        status => Err(failed(status, text("message"))),
+    }
 }
 
 /// What Firebase itself calls the failure, such as `UNREGISTERED`.
@@ -103,7 +115,11 @@ fn message(push: &Push<'_>) -> Result<Map<String, Value>, ServiceError> {
     }
     let mut apns_headers = Map::new();
     if let Some(is_urgent) = push.is_urgent {
-        let (word, number) = if is_urgent { ("high", "10") } else { ("normal", "5") };
+        let (word, number) = if is_urgent {
+            ("high", "10")
+        } else {
+            ("normal", "5")
+        };
         android.insert("priority".to_owned(), json!(word));
         apns_headers.insert("apns-priority".to_owned(), json!(number));
     }
@@ -180,7 +196,11 @@ fn notification_of(given: &Document, aps: &mut Fields) -> Result<(Fields, Fields
 
 /// Apple's systems want a number, which the older API took as a text.
 fn badge(given: &Document) -> Result<Value, ServiceError> {
-    if let Some(number) = given.get_str("badge").ok().and_then(|text| text.parse::<i64>().ok()) {
+    if let Some(number) = given
+        .get_str("badge")
+        .ok()
+        .and_then(|text| text.parse::<i64>().ok())
+    {
         return Ok(json!(number));
     }
     Ok(json!(arguments::whole(given, "badge")?))

@@ -90,7 +90,10 @@ async fn every_hop_of_a_redirect_is_checked() {
     ] {
         receiver.answer_with(302, &[("location", location)], "");
         let refused = error(&web, get(&receiver.url())).await;
-        assert!(refused.message.contains("not allowed"), "{location}: {refused}");
+        assert!(
+            refused.message.contains("not allowed"),
+            "{location}: {refused}"
+        );
     }
     receiver.answer_with(302, &[("location", "/again")], "");
     let lost = error(&web, get(&receiver.url())).await;
@@ -108,7 +111,9 @@ async fn credentials_do_not_follow_to_another_host() {
         request.method = Method::POST;
         request.body = Bytes::from_static(b"body");
         for name in [AUTHORIZATION, COOKIE] {
-            request.headers.insert(name, HeaderValue::from_static("a secret"));
+            request
+                .headers
+                .insert(name, HeaderValue::from_static("a secret"));
         }
         request
             .headers
@@ -122,8 +127,14 @@ async fn credentials_do_not_follow_to_another_host() {
     let came = first.requests();
     assert_eq!(came[0].header("authorization"), Some("a secret"));
     let came = second.requests();
-    assert_eq!((came[0].method.as_str(), came[0].body.as_slice()), ("POST", &b"body"[..]));
-    assert_eq!((came[1].method.as_str(), came[1].body.as_slice()), ("GET", &b""[..]));
+    assert_eq!(
+        (came[0].method.as_str(), came[0].body.as_slice()),
+        ("POST", &b"body"[..])
+    );
+    assert_eq!(
+        (came[1].method.as_str(), came[1].body.as_slice()),
+        ("GET", &b""[..])
+    );
     for request in came {
         assert_eq!(request.path, "/there");
         assert_eq!(request.header("authorization"), None);
@@ -143,17 +154,26 @@ async fn what_takes_too_long_or_is_too_large_is_given_up() {
     };
     let web = web(&["127.0.0.1"], &[], limits);
     receiver.answer_with(200, &[], "12345678");
-    assert_eq!(web.send(get(&receiver.url())).await.unwrap().body, "12345678");
+    assert_eq!(
+        web.send(get(&receiver.url())).await.unwrap().body,
+        "12345678"
+    );
     receiver.answer_with(200, &[], "123456789");
     let large = error(&web, get(&receiver.url())).await;
     assert!(large.message.contains("larger than 8 bytes"), "{large}");
     let mut request = get(&receiver.url());
     request.body = Bytes::from_static(b"12345");
     let large = error(&web, request).await;
-    assert!(large.message.contains("has 5 bytes, and may have 4"), "{large}");
+    assert!(
+        large.message.contains("has 5 bytes, and may have 4"),
+        "{large}"
+    );
     receiver.never_answer();
     let slow = error(&web, get(&receiver.url())).await;
-    assert!(slow.message.contains("did not answer within 0.3 s"), "{slow}");
+    assert!(
+        slow.message.contains("did not answer within 0.3 s"),
+        "{slow}"
+    );
     assert!(slow.is_transient && !slow.is_unsent);
 }
 
@@ -165,7 +185,10 @@ async fn a_host_that_is_not_there_may_be_there_later() {
     receiver.hang_up();
     let lost = error(&web, get(&format!("{url}/?token=hunter2"))).await;
     assert!(lost.is_transient && !lost.is_unsent, "{lost:?}");
-    assert!(lost.message.contains(&url) && !lost.message.contains("hunter2"), "{lost}");
+    assert!(
+        lost.message.contains(&url) && !lost.message.contains("hunter2"),
+        "{lost}"
+    );
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let gone = format!("http://{}", free.local_addr().unwrap());
     drop(free);
