@@ -117,7 +117,7 @@ impl Reach {
 }
 
 impl Services for Reach {
-    fn scope(&self) -> Arc<dyn ServiceScope> {
+    fn scope(&self, _run: u64) -> Arc<dyn ServiceScope> {
         Arc::new(Scope {
             shared: Arc::clone(&self.shared),
             documents: Mutex::new(HashMap::new()),

@@ -23,7 +23,7 @@ fn run<const N: usize>(services: [(&str, ServiceSettings); N]) -> Arc<dyn Servic
         outbound: OutboundRules::parse(&["127.0.0.1".to_owned()]).unwrap(),
         ..ReachSettings::default()
     };
-    Reach::new(settings).unwrap().scope()
+    Reach::new(settings).unwrap().scope(0)
 }
 
 /// Calls `<service>/<operation>`.

@@ -230,7 +230,7 @@ async fn what_cannot_be_sent_says_why_and_tells_no_secret() {
 #[tokio::test]
 async fn this_machine_is_not_reached_unless_it_is_allowed() {
     let receiver = HttpReceiver::start().await.unwrap();
-    let open = Reach::new(ReachSettings::default()).unwrap().scope();
+    let open = Reach::new(ReachSettings::default()).unwrap().scope(0);
     let by_name = receiver.url().replace("127.0.0.1", "localhost");
     for url in [receiver.url(), by_name] {
         let error = call(&open, "/get", doc! { "args": { "url": url } }).await;
