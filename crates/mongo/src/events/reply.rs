@@ -59,10 +59,9 @@ fn raw_event(reply: &Bytes, event: &RawDocument, is_reduced: bool) -> Result<Raw
     let document = match event.get(ASIDE)? {
         Some(aside) => {
             let aside = aside.as_document().ok_or("what was kept is no document")?;
-            fields = Fields {
-                token: fields.token,
-                ..Fields::of(aside)?
-            };
+            let token = fields.token;
+            fields = Fields::of(aside)?;
+            fields.token = token;
             without_aside(event)?
         }
         None => reply.slice_ref(event.as_bytes()),

@@ -1,4 +1,4 @@
-use mongodb::bson::{Bson, RawDocumentBuf, rawdoc};
+use mongodb::bson::{RawBson, RawDocumentBuf, rawdoc};
 use tributary_flow::DocumentError;
 
 use super::Fields;
@@ -32,7 +32,7 @@ fn whole_numbers_may_be_of_any_type() {
 
 #[test]
 fn null_is_as_good_as_nothing() {
-    let given = rawdoc! { "a": Bson::Null, "b": Bson::Undefined };
+    let given = rawdoc! { "a": RawBson::Null, "b": RawBson::Undefined };
     assert!(fields(&given).document("a").expect("none").is_none());
     assert!(fields(&given).boolean("b").expect("none").is_none());
     assert!(message(fields(&given).required("a", None::<i32>)).contains("needs the option `a`"));

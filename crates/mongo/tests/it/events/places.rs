@@ -1,0 +1,149 @@
+use mongodb::bson::doc;
+use tributary_flow::{EventSource, Watch};
+use tributary_model::{ClusterTime, ErrorKind, Position};
+
+use super::{Following, behind, parsed, raw, watch};
+use crate::support::{Fixture, number};
+
+fn id(event: &tributary_flow::RawEvent) -> i64 {
+    number(&parsed(event).get_document("documentKey").unwrap()["_id"])
+}
+
+#[tokio::test]
+async fn following_goes_on_by_token_without_loss_and_without_duplicates() {
+    let fixture = Fixture::new("resume").await;
+    let from = fixture.events().await.now().await.unwrap();
+    fixture
+        .insert("c", (0..100).map(|n| doc! { "_id": n }).collect())
+        .await;
+    let watch = watch(Some(&fixture.name), Some("c"));
+    let (mut position, mut come) = (from, Vec::new());
+    while come.len() < 100 {
+        let mut following = Following::new(&fixture, &watch, &position).await;
+        let events = following.take(20).await;
+        position = behind(events.last().unwrap(), &following.position);
+        come.extend(events.iter().map(id));
+        following.end().await.unwrap();
+    }
+    assert_eq!(come, (0..100).collect::<Vec<i64>>());
+}
+
+#[tokio::test]
+async fn another_selection_goes_on_by_time_and_tokens_tell_what_has_passed() {
+    let fixture = Fixture::new("other_selection").await;
+    let from = fixture.events().await.now().await.unwrap();
+    fixture
+        .insert("c", (0..40).map(|n| doc! { "_id": n }).collect())
+        .await;
+    let whole = watch(Some(&fixture.name), None);
+    let mut following = Following::new(&fixture, &whole, &from).await;
+    let events = following.take(25).await;
+    let position = behind(events.last().unwrap(), &following.position);
+    following.end().await.unwrap();
+
+    // Does not select the event that the token is of.
+    let even = doc! { "$match": { "$expr": { "$eq": [{ "$mod": ["$documentKey._id", 2] }, 1] } } };
+    let other = Watch {
+        stages: vec![raw(&even)],
+        ..watch(Some(&fixture.name), Some("c"))
+    };
+    let mut following = Following::new(&fixture, &other, &position).await;
+    let mut come = Vec::new();
+    while come.last() != Some(&39) {
+        let event = following.next().await.unwrap();
+        if !position.has_passed(&event.token, event.cluster_time) {
+            come.push(id(&event));
+        }
+    }
+    assert_eq!(come, [25, 27, 29, 31, 33, 35, 37, 39]);
+    assert_ne!(following.position.stream, position.stream);
+    following.end().await.unwrap();
+
+    // By time alone, all of them come again.
+    let at = Position::at(events[0].cluster_time);
+    let mut following = Following::new(&fixture, &whole, &at).await;
+    let again = following.take(40).await;
+    assert_eq!(
+        again.iter().map(id).collect::<Vec<_>>(),
+        (0..40).collect::<Vec<i64>>()
+    );
+    following.end().await.unwrap();
+}
+
+#[tokio::test]
+async fn an_idle_stream_moves_on_and_ends_with_whom_it_is_for() {
+    let fixture = Fixture::new("idle").await;
+    let events = fixture.events().await;
+    let from = events.now().await.unwrap();
+    assert!(from.deployment.is_some());
+    let window = events.window().await.unwrap().unwrap();
+    assert!(window.oldest <= from.cluster_time && window.newest >= window.oldest);
+    let watch = watch(Some(&fixture.name), Some("c"));
+    let mut following = Following::new(&fixture, &watch, &from).await;
+    fixture.insert("other", vec![doc! { "_id": 1 }]).await;
+    let present = events.now().await.unwrap().cluster_time;
+    loop {
+        let batch = following.batch().await.unwrap();
+        assert!(batch.events.is_empty());
+        assert!(batch.bytes > 0);
+        assert!(batch.complete_to <= batch.position.cluster_time.max(batch.complete_to));
+        assert_eq!(batch.position.deployment, from.deployment);
+        if batch.complete_to >= present {
+            break;
+        }
+    }
+    following.end().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_place_of_another_deployment_and_one_that_is_forgotten_are_told_apart() {
+    let fixture = Fixture::new("places").await;
+    let from = fixture.events().await.now().await.unwrap();
+    let watch = watch(Some(&fixture.name), Some("c"));
+    let elsewhere = Position {
+        deployment: Some("0123456789abcdef01234567".to_owned()),
+        ..from.clone()
+    };
+    let error = Following::new(&fixture, &watch, &elsewhere)
+        .await
+        .failure()
+        .await;
+    assert_eq!(error.kind(), ErrorKind::OtherSource);
+    let forgotten = Position::at(ClusterTime::new(1, 1));
+    let error = Following::new(&fixture, &watch, &forgotten)
+        .await
+        .failure()
+        .await;
+    assert_eq!(error.kind(), ErrorKind::HistoryLost);
+    let nowhere = super::watch(None, Some("c"));
+    let error = Following::new(&fixture, &nowhere, &from)
+        .await
+        .failure()
+        .await;
+    assert_eq!(error.kind(), ErrorKind::Usage);
+}
+
+#[tokio::test]
+async fn a_token_that_the_stream_does_not_know_is_of_another_source() {
+    let fixture = Fixture::new("unknown_token").await;
+    let from = fixture.events().await.now().await.unwrap();
+    fixture.insert("c", vec![doc! { "_id": 1 }]).await;
+    fixture.insert("d", vec![doc! { "_id": 1 }]).await;
+    let (c, d) = (
+        watch(Some(&fixture.name), Some("c")),
+        watch(Some(&fixture.name), Some("d")),
+    );
+    let mut of_d = Following::new(&fixture, &d, &from).await;
+    let event = of_d.next().await.unwrap();
+    of_d.end().await.unwrap();
+    let mut of_c = Following::new(&fixture, &c, &from).await;
+    of_c.next().await.unwrap();
+    // It says that the token is its own.
+    let position = behind(&event, &of_c.position);
+    of_c.end().await.unwrap();
+    let error = Following::new(&fixture, &c, &position)
+        .await
+        .failure()
+        .await;
+    assert_eq!(error.kind(), ErrorKind::OtherSource, "{error}");
+}
