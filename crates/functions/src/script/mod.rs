@@ -1,6 +1,28 @@
 //! The JavaScript of functions: where it runs, and what it finds there.
+//!
+//! An [`Isolate`] is a thread with an engine of its own. The thread owns all that its JavaScript is made of, so nothing
+//! is locked; it is told by messages what to run and what services answered. Of the globals that functions find:
+//!
+//! - `EJSON.stringify` writes canonical Extended JSON, as Atlas does, and relaxed with `{ relaxed: true }`;
+//!   `EJSON.parse` gives plain numbers for integers that a number can hold, unless told `{ relaxed: false }`;
+//! - `JSON.stringify` writes an `ObjectId` as its digits, a `Long` as a number, a `Decimal128` and a long beyond
+//!   what numbers hold as text, binary data as Base64, and other types as Extended JSON;
+//! - `encodeBodyAsJSON` of HTTP requests writes relaxed Extended JSON, so that numbers are plain numbers.
 
+mod bson;
+mod failure;
 mod globals;
+mod heap;
+mod host;
+mod isolate;
+mod modules;
+mod natives;
+mod prelude;
+mod thread;
+mod turns;
+
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,6 +30,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+
+pub use isolate::Isolate;
 
 /// All that the functions of an application see of it.
 #[derive(Clone, Default)]
@@ -142,26 +166,4 @@ pub enum FailureKind {
     BadResult,
     /// Its thread ended, through no fault of its own.
     Lost,
-}
-
-pub struct Isolate;
-impl Isolate {
-    pub fn start(
-        _: Arc<Program>,
-        _: Limits,
-        _: Arc<dyn crate::services::Services>,
-        _: tokio::runtime::Handle,
-    ) -> tributary_model::Result<Self> {
-        Ok(Self)
-    }
-    pub async fn run(&self, _: Call) -> Outcome {
-        Outcome {
-            result: Ok(Bytes::new()),
-            console: vec![],
-            duration: Duration::ZERO,
-        }
-    }
-    pub async fn run_in_order(&self, _: Vec<Call>) -> Vec<Outcome> {
-        vec![]
-    }
 }

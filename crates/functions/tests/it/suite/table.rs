@@ -69,12 +69,6 @@ fn value(document: &[u8]) -> Option<Bson> {
     Document::from_reader(document).unwrap().remove("v")
 }
 
-/// What a function returned; none for `undefined`.
-pub(super) fn returned(outcome: &Outcome) -> Option<Bson> {
-    let result = outcome.result.as_ref();
-    value(result.unwrap_or_else(|failure| panic!("{failure:?}")))
-}
-
 impl Row {
     /// What is wrong with what came of it.
     pub(super) fn judge(&self, outcome: &Outcome) -> Result<(), String> {

@@ -1,0 +1,86 @@
+//! What is said of a run that failed.
+
+use super::{Failure, FailureKind};
+
+/// What the names of the prelude's files begin with. Functions' own files are below their application's directory.
+pub(super) const INTERNAL: &str = "internal:";
+
+impl Failure {
+    pub(super) fn of(kind: FailureKind, name: &str, message: impl Into<String>) -> Self {
+        Self {
+            kind,
+            name: name.to_owned(),
+            message: message.into(),
+            place: None,
+            stack: None,
+        }
+    }
+
+    /// With the trace of calls that the engine gave, of which the first place is where it was thrown.
+    pub(super) fn with_stack(mut self, stack: &str) -> Self {
+        let stack = user_stack(stack);
+        self.place = stack.lines().find_map(place);
+        self.stack = (!stack.is_empty()).then_some(stack);
+        self
+    }
+}
+
+/// A trace of calls without those of the prelude and the engine.
+pub(super) fn user_stack(stack: &str) -> String {
+    let mut out = String::with_capacity(stack.len());
+    for line in stack.lines().map(str::trim_end) {
+        let is_ours = line.contains(INTERNAL) || line.ends_with("(native)") || line.is_empty();
+        if is_ours {
+            continue;
+        }
+        if !out.is_empty() {
+            out.push('\n');
+        }
+        out.push_str(line);
+    }
+    out
+}
+
+/// The file and line that a line of a trace names, as `at name (file:line:column)` or `at file:line:column`.
+fn place(line: &str) -> Option<(String, u32)> {
+    let call = line.trim().strip_prefix("at ")?;
+    let inner = match call.strip_suffix(')').and_then(|call| call.split_once(" (")) {
+        Some((_, inner)) => inner,
+        None => call,
+    };
+    let (rest, _column) = inner.rsplit_once(':')?;
+    let (file, line) = rest.rsplit_once(':')?;
+    Some((file.to_owned(), line.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_place_is_that_of_the_first_call_in_a_file_of_the_application() {
+        let stack = "    at call (internal:context.js:13:5)\n    at map (native)\n    at sum (functions/a (1).js:3:9)\n    at <anonymous> (functions/b.js:7:1)\n";
+        let failure = Failure::of(FailureKind::Thrown, "Error", "no").with_stack(stack);
+        assert_eq!(failure.place, Some(("functions/a (1).js".to_owned(), 3)));
+        assert_eq!(
+            failure.stack.as_deref(),
+            Some(
+                "    at sum (functions/a (1).js:3:9)\n    at <anonymous> (functions/b.js:7:1)"
+            )
+        );
+    }
+
+    #[test]
+    fn a_syntax_error_has_its_place_without_a_call() {
+        assert_eq!(
+            place("    at functions/a.js:3:5"),
+            Some(("functions/a.js".to_owned(), 3))
+        );
+    }
+
+    #[test]
+    fn a_line_without_a_place_has_none() {
+        assert_eq!(place("    at eval"), None);
+        assert_eq!(place("whatever"), None);
+    }
+}

@@ -1,0 +1,124 @@
+// `context`, and the services that are reached through it.
+(function (host, { find }, mongodb) {
+  const waiting = new Map();
+
+  class ServiceError extends Error {
+    hasErrorLabel(label) { return this.errorLabels.includes(label); }
+  }
+  Object.defineProperty(ServiceError.prototype, "name", { value: "Error", writable: true, configurable: true });
+
+  // The place of the call is kept: by the time of the answer, the stack that led to it is gone.
+  function call(service, operation, args) {
+    const site = new Error();
+    return new Promise((resolve, reject) => {
+      waiting.set(host.call(service, operation, args), { resolve, reject, site });
+    });
+  }
+
+  function settle(id, failure, value) {
+    const answer = waiting.get(id);
+    if (answer === undefined) return;
+    waiting.delete(id);
+    if (failure === undefined) {
+      answer.resolve(value);
+      return;
+    }
+    const error = new ServiceError(failure.message);
+    const own = { name: failure.name, errorLabels: failure.labels, stack: answer.site.stack };
+    if (failure.code !== undefined) own.code = failure.code;
+    for (const [key, held] of Object.entries(own)) {
+      Object.defineProperty(error, key, { value: held, writable: true, configurable: true, enumerable: key === "code" });
+    }
+    answer.reject(error);
+  }
+
+  // An object that has an action by any name but `then`, which would make it look like a promise.
+  function actions(perform, known = {}) {
+    return new Proxy(known, {
+      get(target, name) {
+        if (typeof name === "symbol" || name === "then" || name === "toJSON" || name in target) return target[name];
+        return (...args) => perform(name, args);
+      },
+    });
+  }
+
+  function http(service) {
+    const request = (method) => (given) => {
+      const args = typeof given === "string" ? { url: given } : { ...given };
+      const body = args.body;
+      const isData = typeof body === "object" && body !== null
+        && !(body instanceof BSON.Binary) && !(body instanceof Uint8Array) && !(body instanceof ArrayBuffer);
+      if (body !== undefined && args.encodeBodyAsJSON === true) {
+        // Receivers take plain numbers: Extended JSON is for what JSON has no form for.
+        args.body = EJSON.stringify(body, { relaxed: true });
+      } else if (isData) {
+        args.body = JSON.stringify(body);
+      }
+      return call(service, method, { args });
+    };
+    const client = {};
+    for (const method of ["get", "post", "put", "patch", "delete", "head"]) client[method] = request(method);
+    return client;
+  }
+
+  function aws(service) {
+    return actions((name, [region]) => actions((action, [args]) => {
+      const given = { args: args ?? {} };
+      if (region !== undefined) given.region = String(region);
+      return call(service, `${name}.${action}`, given);
+    }));
+  }
+
+  const kinds = {
+    mongodb: (service) => mongodb(call, service),
+    aws,
+    http,
+    twilio: (service) => actions((action, [args]) => call(service, action, { args: args ?? {} })),
+  };
+  kinds.github = kinds.twilio;
+  kinds.push = kinds.twilio;
+
+  const services = new Map();
+
+  function service(name) {
+    const made = services.get(name);
+    if (made !== undefined) return made;
+    const kind = host.service(String(name));
+    if (kind === undefined) throw new Error(`there is no service '${name}'`);
+    if (!Object.hasOwn(kinds, kind)) throw new Error(`service '${name}' is of the unknown kind '${kind}'`);
+    const client = kinds[kind](String(name));
+    services.set(name, client);
+    return client;
+  }
+
+  const requests = new Map();
+  const app = host.app();
+  const context = {
+    functions: { execute: (name, ...args) => find(String(name))(...args) },
+    values: { get: (name) => host.value(String(name)) },
+    environment: { tag: app.environment, get values() { return host.environmentValues(); } },
+    services: { get: service },
+    http: http(""),
+    user: { id: "", type: "system", data: {}, custom_data: {}, identities: [] },
+    app: { id: app.id, name: app.name },
+    runningAsSystem: () => true,
+    get request() {
+      const run = host.run();
+      if (!requests.has(run)) {
+        const request = host.request();
+        if (request === undefined) return undefined;
+        requests.set(run, request);
+      }
+      return requests.get(run);
+    },
+  };
+  Object.defineProperty(globalThis, "context", { value: context, writable: true, configurable: true });
+
+  return {
+    settle,
+    forget(run, calls) {
+      requests.delete(run);
+      for (const id of calls) waiting.delete(id);
+    },
+  };
+})

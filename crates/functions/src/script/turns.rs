@@ -1,0 +1,742 @@
+//! The runs of one engine, which take turns.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap, HashMap, HashSet, VecDeque};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::RecvTimeoutError;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use rquickjs::promise::PromiseState;
+use rquickjs::{Ctx, Error, Function, Object, Promise, Value, qjs};
+use tokio::task::AbortHandle;
+
+use super::bson::{self as values, Reading, Types, Unwritable, raw};
+use super::heap::Heap;
+use super::host::{Console, Current, Effect, Host, Verdict};
+use super::prelude::Prelude;
+use super::thread::{Batch, Exit, Message, Work};
+use super::{Call, Failure, FailureKind, Outcome};
+use crate::services::{ServiceError, ServiceScope};
+
+/// A turn that takes longer than this is added to the time that the other runs have.
+const NOTICEABLE: Duration = Duration::from_millis(5);
+
+/// How many messages are taken before timers and deadlines are looked at again.
+const MESSAGES_AT_ONCE: usize = 64;
+
+/// How many jobs may execute between two looks at the deadline. The engine itself looks only within code.
+const JOBS_AT_ONCE: u32 = 64;
+
+/// The most jobs that an ended run may leave; each of them only fails, and rarely leads to another.
+const MOST_LEFT_JOBS: usize = 1_000_000;
+
+/// What came of a run.
+type Ending = Result<Bytes, Failure>;
+
+/// What a function returned.
+enum Returned<'js> {
+    /// It did not return yet.
+    Nothing,
+    /// A value.
+    Value(Value<'js>),
+    /// A promise of the value.
+    Promise(Promise<'js>),
+}
+
+/// A function that was called and has not ended.
+struct Run<'js> {
+    batch: Batch,
+    /// As its caller numbers it, for what it reaches.
+    number: u64,
+    started: Instant,
+    deadline: Instant,
+    console: Console,
+    request: Option<Bytes>,
+    has_request: bool,
+    returned: Returned<'js>,
+    scope: Option<Arc<dyn ServiceScope>>,
+    calls: HashMap<u64, AbortHandle>,
+    timers: HashSet<u64>,
+}
+
+impl Run<'_> {
+    /// Whether anything is left that it could wait for.
+    fn waits(&self) -> bool {
+        !self.calls.is_empty() || !self.timers.is_empty()
+    }
+}
+
+struct Timer {
+    run: u64,
+    interval: Option<Duration>,
+}
+
+/// The runs of one engine.
+pub(super) struct Turns<'w, 'js> {
+    work: &'w Work,
+    ctx: Ctx<'js>,
+    host: Rc<Host>,
+    heap: Rc<Heap>,
+    prelude: Prelude<'js>,
+    functions: HashMap<String, Function<'js>>,
+    runs: BTreeMap<u64, Run<'js>>,
+    timers: HashMap<u64, Timer>,
+    due: BinaryHeap<Reverse<(Instant, u64)>>,
+    exit: Option<Exit>,
+}
+
+impl<'w, 'js> Turns<'w, 'js> {
+    pub(super) fn new(
+        work: &'w Work,
+        ctx: Ctx<'js>,
+        host: Rc<Host>,
+        heap: Rc<Heap>,
+        prelude: Prelude<'js>,
+    ) -> Self {
+        Self {
+            work,
+            ctx,
+            host,
+            heap,
+            prelude,
+            functions: HashMap::new(),
+            runs: BTreeMap::new(),
+            timers: HashMap::new(),
+            due: BinaryHeap::new(),
+            exit: None,
+        }
+    }
+
+    /// Takes turns until the engine is not to be used any more. `ready` are the batches whose next call is to begin.
+    pub(super) fn take(&mut self, ready: &mut VecDeque<Batch>) -> Exit {
+        loop {
+            if let Some(message) = self.next_message(ready.is_empty()) {
+                self.receive(message, ready);
+                // Answers that are there count before the deadlines of those who wait for them.
+                for _ in 1..MESSAGES_AT_ONCE {
+                    let Ok(message) = self.work.inbox.try_recv() else {
+                        break;
+                    };
+                    self.receive(message, ready);
+                    if self.exit.is_some() {
+                        break;
+                    }
+                }
+            }
+            if self.exit.is_none()
+                && let Some(batch) = ready.pop_front()
+            {
+                self.begin(batch, ready);
+            }
+            if self.exit.is_none() && !self.runs.is_empty() {
+                self.fire_timers(ready);
+                self.look_at_others(ready);
+                self.end_overdue(ready);
+                self.end_stuck(ready);
+            }
+            if let Some(exit) = self.exit {
+                return exit;
+            }
+            if self.work.stopping.load(Ordering::Relaxed) {
+                return Exit::Stop;
+            }
+        }
+    }
+
+    /// Waits for a message, at most until the next timer or deadline.
+    fn next_message(&self, may_wait: bool) -> Option<Message> {
+        if !may_wait {
+            return self.work.inbox.try_recv().ok();
+        }
+        let deadline = self.runs.values().map(|run| run.deadline).min();
+        let timer = self.due.peek().map(|Reverse((due, _))| *due);
+        match deadline.into_iter().chain(timer).min() {
+            None => Some(self.work.inbox.recv().unwrap_or(Message::Stop)),
+            Some(until) => {
+                let wait = until.saturating_duration_since(Instant::now());
+                match self.work.inbox.recv_timeout(wait) {
+                    Ok(message) => Some(message),
+                    Err(RecvTimeoutError::Timeout) => None,
+                    Err(RecvTimeoutError::Disconnected) => Some(Message::Stop),
+                }
+            }
+        }
+    }
+
+    fn receive(&mut self, message: Message, ready: &mut VecDeque<Batch>) {
+        match message {
+            Message::Run(batch) => ready.push_back(batch),
+            Message::Answer { run, call, result } => self.answer(run, call, result, ready),
+            Message::Abandoned => {
+                let is_abandoned = |batch: &Batch| batch.abandoned.load(Ordering::Relaxed);
+                ready.retain(|batch| !is_abandoned(batch));
+                let abandoned: Vec<u64> = self
+                    .runs
+                    .iter()
+                    .filter(|(_, run)| is_abandoned(&run.batch))
+                    .map(|(id, _)| *id)
+                    .collect();
+                for id in abandoned {
+                    if let Some(mut run) = self.runs.remove(&id) {
+                        self.forget(id, &mut run);
+                    }
+                }
+            }
+            Message::Stop => self.exit = Some(Exit::Stop),
+        }
+    }
+
+    /// Begins the next call of a batch.
+    fn begin(&mut self, mut batch: Batch, ready: &mut VecDeque<Batch>) {
+        let Some(call) = batch.calls.pop_front() else {
+            return;
+        };
+        let id = self.host.next_id();
+        let started = Instant::now();
+        let run = Run {
+            batch,
+            number: call.run,
+            started,
+            // A time beyond what the clock can say is as good as none.
+            deadline: started
+                .checked_add(self.work.limits.timeout)
+                .unwrap_or_else(|| started + Duration::from_secs(86_400 * 365)),
+            console: Console::new(self.work.limits.console),
+            has_request: call.request.is_some(),
+            request: call.request.clone(),
+            returned: Returned::Nothing,
+            scope: None,
+            calls: HashMap::new(),
+            timers: HashSet::new(),
+        };
+        self.runs.insert(id, run);
+        self.turn(id, ready, |turns, run| turns.call(run, &call));
+    }
+
+    /// Lets code of a run execute, with all that follows from it at once, and looks what has come of the run.
+    fn turn(
+        &mut self,
+        id: u64,
+        ready: &mut VecDeque<Batch>,
+        act: impl FnOnce(&mut Self, &mut Run<'js>) -> Option<Ending>,
+    ) {
+        let Some(mut run) = self.runs.remove(&id) else {
+            return;
+        };
+        let began = Instant::now();
+        self.host.enter(Current {
+            run: id,
+            deadline: run.deadline,
+            abandoned: Arc::clone(&run.batch.abandoned),
+            console: std::mem::replace(&mut run.console, Console::new(0)),
+            request: run.request.take(),
+        });
+        let mut ending = act(self, &mut run);
+        self.drain();
+        if ending.is_none() {
+            ending = self.settled(&run);
+            self.drain();
+        }
+        self.report_rejections(&run);
+        let (current, verdict) = self.host.leave();
+        if let Some(current) = current {
+            run.console = current.console;
+            run.request = current.request;
+        }
+        let effects = self.host.take_effects();
+        match verdict {
+            None => {}
+            Some(Verdict::TimedOut) => ending = Some(Err(self.timed_out())),
+            Some(Verdict::OutOfMemory) => {
+                ending = Some(Err(self.out_of_memory()));
+                self.exit.get_or_insert(Exit::Renew);
+            }
+            Some(Verdict::Abandoned) => {
+                self.forget(id, &mut run);
+                return;
+            }
+            Some(Verdict::Stopping) => {
+                ending = Some(Err(lost()));
+                self.exit = Some(Exit::Stop);
+            }
+        }
+        match ending {
+            Some(ending) => self.end(id, run, ending, ready),
+            None => {
+                self.apply(id, &mut run, effects);
+                self.runs.insert(id, run);
+            }
+        }
+        let took = began.elapsed();
+        if took > NOTICEABLE {
+            for (_, other) in self.runs.iter_mut().filter(|(other, _)| **other != id) {
+                other.deadline += took;
+            }
+        }
+    }
+
+    /// Executes what promises have queued.
+    fn drain(&mut self) {
+        let mut jobs = 0;
+        loop {
+            if self.host.is_interrupted() || (jobs == JOBS_AT_ONCE && self.host.interrupts()) {
+                return self.purge();
+            }
+            jobs = if jobs == JOBS_AT_ONCE { 0 } else { jobs + 1 };
+            if !self.ctx.execute_pending_job() {
+                return;
+            }
+        }
+    }
+
+    /// Gets rid of the jobs of a run that was interrupted, without executing any of its code.
+    ///
+    /// The engine cannot drop jobs. With no stack to run on, each of them fails before its code is called.
+    fn purge(&mut self) {
+        self.set_stack(1);
+        let mut left = MOST_LEFT_JOBS;
+        while left > 0 && self.ctx.execute_pending_job() {
+            left -= 1;
+        }
+        self.set_stack(self.work.limits.stack);
+        self.ctx.catch();
+        if left == 0 {
+            self.exit.get_or_insert(Exit::Renew);
+        }
+    }
+
+    fn set_stack(&self, size: usize) {
+        // SAFETY: the context is entered, and the runtime is its own. The safe interface would lock the runtime,
+        // which is locked as long as the context is entered.
+        unsafe {
+            let runtime = qjs::JS_GetRuntime(self.ctx.as_raw().as_ptr());
+            qjs::JS_SetMaxStackSize(runtime, size as qjs::size_t);
+        }
+    }
+
+    fn call(&mut self, run: &mut Run<'js>, call: &Call) -> Option<Ending> {
+        let called = self.function(&call.function).and_then(|function| {
+            let thrown = |_: Error| self.thrown(FailureKind::Thrown);
+            let arguments = self
+                .with_types(|types| values::read_arguments(&self.ctx, types, &call.arguments))
+                .map_err(thrown)?;
+            let value: Value<'js> = function.call_arg(arguments).map_err(thrown)?;
+            let value = if value.is_promise() || !value.is_object() {
+                value
+            } else {
+                self.prelude.settle.call((value,)).map_err(thrown)?
+            };
+            Ok(value)
+        });
+        match called {
+            Ok(value) => {
+                run.returned = match value.as_promise() {
+                    Some(promise) => Returned::Promise(promise.clone()),
+                    None => Returned::Value(value),
+                };
+                None
+            }
+            Err(failure) => Some(Err(failure)),
+        }
+    }
+
+    fn function(&mut self, name: &str) -> Result<Function<'js>, Failure> {
+        if let Some(function) = self.functions.get(name) {
+            return Ok(function.clone());
+        }
+        match self.prelude.find.call::<_, Function<'js>>((name,)) {
+            Ok(function) => {
+                self.functions.insert(name.to_owned(), function.clone());
+                Ok(function)
+            }
+            Err(_) => {
+                let thrown = self.ctx.catch();
+                let is_unparsed = self.prelude.is_unparsed.call((thrown.clone(),));
+                let kind = match is_unparsed {
+                    Ok(true) => FailureKind::NotLoaded,
+                    _ => FailureKind::Thrown,
+                };
+                Err(self.failure(kind, thrown))
+            }
+        }
+    }
+
+    fn with_types<R>(
+        &self,
+        act: impl FnOnce(&Types<'js>) -> rquickjs::Result<R>,
+    ) -> rquickjs::Result<R> {
+        let types = self.ctx.userdata::<Types<'js>>().ok_or(Error::Unknown)?;
+        act(&types)
+    }
+
+    /// What has come of a run, where its function has returned and its promise is settled.
+    fn settled(&self, run: &Run<'js>) -> Option<Ending> {
+        match &run.returned {
+            Returned::Nothing => None,
+            Returned::Value(value) => Some(self.result(value)),
+            Returned::Promise(promise) => match promise.result::<Value<'js>>()? {
+                Ok(value) => Some(self.result(&value)),
+                Err(_) => Some(Err(self.thrown(FailureKind::Thrown))),
+            },
+        }
+    }
+
+    fn result(&self, value: &Value<'js>) -> Ending {
+        let Some(types) = self.ctx.userdata::<Types<'js>>() else {
+            return Err(lost());
+        };
+        match values::write_field(&types, value) {
+            Ok(document) => Ok(document.into()),
+            Err(Unwritable::Raised) => Err(self.thrown(FailureKind::BadResult)),
+            Err(unfit @ Unwritable::Unfit { .. }) => Err(Failure::of(
+                FailureKind::BadResult,
+                "TypeError",
+                format!("the function returned what cannot be BSON: {unfit}"),
+            )),
+        }
+    }
+
+    /// The failure that the pending exception is.
+    fn thrown(&self, kind: FailureKind) -> Failure {
+        self.failure(kind, self.ctx.catch())
+    }
+
+    fn failure(&self, kind: FailureKind, thrown: Value<'js>) -> Failure {
+        let said = self
+            .prelude
+            .thrown
+            .call::<_, Vec<Value<'js>>>((thrown,))
+            .and_then(|parts| parts.iter().map(raw::text).collect::<Result<Vec<_>, _>>());
+        match said.as_deref() {
+            Ok([name, message, stack]) => {
+                Failure::of(kind, name, message.as_str()).with_stack(stack)
+            }
+            _ => {
+                self.ctx.catch();
+                Failure::of(kind, "Error", "what was thrown cannot be shown")
+            }
+        }
+    }
+
+    fn timed_out(&self) -> Failure {
+        let limit = self.work.limits.timeout;
+        Failure::of(
+            FailureKind::TimedOut,
+            "TimeoutError",
+            format!("the function was not done within {limit:?}"),
+        )
+    }
+
+    fn out_of_memory(&self) -> Failure {
+        let limit = self.work.limits.memory;
+        Failure::of(
+            FailureKind::OutOfMemory,
+            "InternalError",
+            format!("the functions of the thread took more than {limit} bytes of memory"),
+        )
+    }
+
+    /// Says on the console which promises were rejected without anybody looking; the run's own is looked at here.
+    fn report_rejections(&self, run: &Run<'js>) {
+        let rejections = self.host.take_rejections();
+        if rejections.is_empty() {
+            return;
+        }
+        let promise = |run: &Run<'js>| match &run.returned {
+            Returned::Promise(promise) => Some(raw::identity(promise.as_value())),
+            _ => None,
+        };
+        let own: Vec<usize> = self
+            .runs
+            .values()
+            .chain([run])
+            .filter_map(promise)
+            .collect();
+        for (rejected, reason) in rejections {
+            if !own.contains(&rejected) {
+                self.host
+                    .print("error", format!("a promise was rejected and nobody looked: {reason}"));
+            }
+        }
+    }
+
+    /// Does what a run asked for.
+    fn apply(&mut self, id: u64, run: &mut Run<'js>, effects: Vec<Effect>) {
+        for effect in effects {
+            match effect {
+                Effect::Call(call, asked) => {
+                    let scope = Arc::clone(
+                        run.scope
+                            .get_or_insert_with(|| self.work.services.scope(run.number)),
+                    );
+                    let mut answer = Answer {
+                        outbox: self.work.outbox.clone(),
+                        run: id,
+                        call,
+                        is_sent: false,
+                    };
+                    let task = self
+                        .work
+                        .io
+                        .spawn(async move { answer.send(scope.call(asked).await) });
+                    run.calls.insert(call, task.abort_handle());
+                }
+                Effect::Timer(timer, due, interval) => {
+                    self.timers.insert(timer, Timer { run: id, interval });
+                    self.due.push(Reverse((due, timer)));
+                    run.timers.insert(timer);
+                }
+                Effect::ClearTimer(timer) => {
+                    self.timers.remove(&timer);
+                    if !run.timers.remove(&timer) {
+                        for other in self.runs.values_mut() {
+                            other.timers.remove(&timer);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn answer(
+        &mut self,
+        id: u64,
+        call: u64,
+        result: Result<Bytes, ServiceError>,
+        ready: &mut VecDeque<Batch>,
+    ) {
+        self.turn(id, ready, |turns, run| {
+            // It may have been told already that nothing will come.
+            run.calls.remove(&call)?;
+            match turns.deliver(call, result) {
+                Ok(()) => None,
+                Err(_) => Some(Err(turns.thrown(FailureKind::Thrown))),
+            }
+        });
+    }
+
+    fn deliver(&self, call: u64, result: Result<Bytes, ServiceError>) -> rquickjs::Result<()> {
+        let failure = match result {
+            Ok(document) => {
+                let value = self.with_types(|types| {
+                    values::read_field(&self.ctx, types, &document, Reading::Exact)
+                });
+                match value {
+                    Ok(value) => {
+                        let none = Value::new_undefined(self.ctx.clone());
+                        return self.prelude.answer.call((call as f64, none, value));
+                    }
+                    Err(_) => {
+                        let failure = self.thrown(FailureKind::Thrown);
+                        ServiceError {
+                            name: failure.name,
+                            message: failure.message,
+                            code: None,
+                            labels: Vec::new(),
+                            is_transient: false,
+                        }
+                    }
+                }
+            }
+            Err(failure) => failure,
+        };
+        let said = Object::new(self.ctx.clone())?;
+        said.set("name", failure.name)?;
+        said.set("message", failure.message)?;
+        said.set("labels", failure.labels)?;
+        if let Some(code) = failure.code {
+            said.set("code", code)?;
+        }
+        self.prelude.answer.call((call as f64, said))
+    }
+
+    fn fire_timers(&mut self, ready: &mut VecDeque<Batch>) {
+        let now = Instant::now();
+        while self.exit.is_none()
+            && let Some(Reverse((due, id))) = self.due.peek().copied()
+            && due <= now
+        {
+            self.due.pop();
+            let Some(timer) = self.timers.get(&id) else {
+                continue;
+            };
+            let owner = timer.run;
+            if let Some(interval) = timer.interval {
+                self.due.push(Reverse((Instant::now() + interval, id)));
+            } else {
+                self.timers.remove(&id);
+                if let Some(run) = self.runs.get_mut(&owner) {
+                    run.timers.remove(&id);
+                }
+            }
+            self.turn(owner, ready, |turns, _| {
+                match turns.prelude.fire.call::<_, ()>((id as f64,)) {
+                    Ok(()) => None,
+                    Err(_) => Some(Err(turns.thrown(FailureKind::Thrown))),
+                }
+            });
+        }
+    }
+
+    /// Ends runs whose promise was settled in the turn of another one.
+    fn look_at_others(&mut self, ready: &mut VecDeque<Batch>) {
+        let settled = |run: &Run<'js>| match &run.returned {
+            Returned::Promise(promise) => promise.state() != PromiseState::Pending,
+            _ => false,
+        };
+        while self.exit.is_none()
+            && let Some(id) = self
+                .runs
+                .iter()
+                .find(|(_, run)| settled(run))
+                .map(|(id, _)| *id)
+        {
+            self.turn(id, ready, |_, _| None);
+        }
+    }
+
+    fn end_overdue(&mut self, ready: &mut VecDeque<Batch>) {
+        let now = Instant::now();
+        while let Some(id) = self
+            .runs
+            .iter()
+            .find(|(_, run)| run.deadline <= now)
+            .map(|(id, _)| *id)
+        {
+            if let Some(run) = self.runs.remove(&id) {
+                self.end(id, run, Err(self.timed_out()), ready);
+            }
+        }
+    }
+
+    /// Ends all runs where nothing is left that any of them could wait for.
+    fn end_stuck(&mut self, ready: &mut VecDeque<Batch>) {
+        if self.exit.is_some() || self.runs.values().any(Run::waits) {
+            return;
+        }
+        for (id, run) in std::mem::take(&mut self.runs) {
+            let failure = Failure::of(
+                FailureKind::NeverSettled,
+                "Error",
+                "the promise that the function returned is not settled, and nothing is left that could settle it",
+            );
+            self.end(id, run, Err(failure), ready);
+        }
+    }
+
+    /// Ends a run: what it left open is closed, and whoever waits is told, or the next call of its batch is ready.
+    fn end(&mut self, id: u64, mut run: Run<'js>, ending: Ending, ready: &mut VecDeque<Batch>) {
+        self.forget(id, &mut run);
+        let outcome = Outcome {
+            result: ending,
+            console: run.console.into_lines(),
+            duration: run.started.elapsed(),
+        };
+        // Nothing of the run is kept while the memory that it leaves is looked at.
+        run.returned = Returned::Nothing;
+        if let Some(batch) = run.batch.with(outcome) {
+            ready.push_back(batch);
+        }
+        if self.runs.is_empty() && self.is_nearly_full() {
+            self.ctx.run_gc();
+            if self.is_nearly_full() {
+                self.exit.get_or_insert(Exit::Renew);
+            }
+        }
+    }
+
+    /// Whether what variables of files keep leaves too little memory for runs.
+    fn is_nearly_full(&self) -> bool {
+        self.heap.used() > self.heap.limit() / 8 * 7
+    }
+
+    fn forget(&mut self, id: u64, run: &mut Run<'js>) {
+        for task in run.calls.values() {
+            task.abort();
+        }
+        run.scope = None;
+        for timer in &run.timers {
+            self.timers.remove(timer);
+        }
+        if self.exit.is_none() {
+            let numbers = |ids: &mut dyn Iterator<Item = u64>| -> Vec<f64> {
+                ids.map(|id| id as f64).collect()
+            };
+            let mut done = Ok(());
+            if !run.timers.is_empty() {
+                let timers = numbers(&mut run.timers.drain());
+                done = self.prelude.forget_timers.call((timers,));
+            }
+            if done.is_ok() && (run.has_request || !run.calls.is_empty()) {
+                let calls = numbers(&mut run.calls.drain().map(|(call, _)| call));
+                done = self.prelude.forget.call((id as f64, calls));
+            }
+            if done.is_err() {
+                self.ctx.catch();
+                self.exit = Some(Exit::Renew);
+            }
+        }
+    }
+
+    /// Tells those who wait for a run that it is lost, as the engine is.
+    pub(super) fn lose_all(&mut self) {
+        for (_, mut run) in std::mem::take(&mut self.runs) {
+            for task in run.calls.values() {
+                task.abort();
+            }
+            run.returned = Returned::Nothing;
+            run.batch.calls.clear();
+            run.batch.with(Outcome {
+                result: Err(lost()),
+                console: run.console.into_lines(),
+                duration: run.started.elapsed(),
+            });
+        }
+    }
+}
+
+/// The failure of a run whose engine ended for another reason than the run.
+fn lost() -> Failure {
+    Failure::of(
+        FailureKind::Lost,
+        "Error",
+        "the engine of the function ended, for no reason of the function's",
+    )
+}
+
+/// Sends the answer of a service, and says so where there is none: the task may be ended or panic.
+struct Answer {
+    outbox: std::sync::mpsc::Sender<Message>,
+    run: u64,
+    call: u64,
+    is_sent: bool,
+}
+
+impl Answer {
+    fn send(&mut self, result: Result<Bytes, ServiceError>) {
+        self.is_sent = true;
+        // Where the thread has ended, nobody waits for the answer.
+        let _ = self.outbox.send(Message::Answer {
+            run: self.run,
+            call: self.call,
+            result,
+        });
+    }
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        if !self.is_sent {
+            self.send(Err(ServiceError {
+                name: "Error".to_owned(),
+                message: "the service gave no answer".to_owned(),
+                code: None,
+                labels: Vec::new(),
+                is_transient: false,
+            }));
+        }
+    }
+}
