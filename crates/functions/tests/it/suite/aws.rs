@@ -21,20 +21,18 @@ const ROWS: &[Row] = &[
         r#"["2024/a b.json", { "_id": { "$oid": "64b0c0ffee64b0c0ffee64b0" }, "n": 1 }]"#,
         r#"{
             "tagged": true,
-            "text": "{\"_id\":{\"$oid\":\"64b0c0ffee64b0c0ffee64b0\"},\"n\":1}",
+            "text": "{\"_id\":{\"$oid\":\"64b0c0ffee64b0c0ffee64b0\"},\"n\":{\"$numberInt\":\"1\"}}",
             "kind": "application/json"
         }"#,
     ),
     returns("aws/enqueue", r#"[{ "item": "tea" }]"#, "true"),
     returns("aws/mail", r#"["ada@example.com"]"#, "true"),
     returns("aws/deliver", r#"["one line"]"#, "true"),
-    returns("aws/announce", r#"[{ "order": 7 }]"#, "[0, 1]"),
-    returns(
-        "aws/refused",
-        "[]",
-        r#"{ "isError": true, "named": true }"#,
-    ),
+    returns("aws/announce", r#"["aws", { "order": 7 }]"#, "[0, 1]"),
+    returns("aws/refused", "[]", r#"{ "isError": true, "named": true }"#),
 ];
+
+const ANNOUNCED: Row = returns("aws/announce", r#"["compute", { "order": 7 }]"#, "[0, 1]");
 
 const INVOKED: Row = returns(
     "aws/invoke",
@@ -62,7 +60,7 @@ pub(super) async fn run(stage: &mut Stage) {
     let expected = vec!["2024/a b.json".to_owned()];
     stage.expect("the objects of the bucket", objects, expected);
     let text = object(stage, "archive/2024/a%20b.json").await;
-    let expected = r#"{"_id":{"$oid":"64b0c0ffee64b0c0ffee64b0"},"n":1}"#;
+    let expected = r#"{"_id":{"$oid":"64b0c0ffee64b0c0ffee64b0"},"n":{"$numberInt":"1"}}"#;
     stage.expect("the object", text.as_str(), expected);
 
     let messages = bodies(stage, "orders").await;
@@ -79,20 +77,20 @@ pub(super) async fn run(stage: &mut Stage) {
         stage.expect("the delivery", text.as_str(), "one line\n");
     }
 
-    let announced: Vec<_> = bodies(stage, "announced")
-        .await
-        .into_iter()
-        .map(|mut event| {
-            let mut take = |name: &str| event[name].take();
-            (take("source"), take("detail-type"), take("detail"))
+    // The stand-in tells nobody what is on its bus.
+    let answer = r#"{"FailedEntryCount":0,"Entries":[{"EventId":"e1"}]}"#;
+    let came = stage.row_answered(ANNOUNCED, 200, &[], answer).await;
+    let came: Vec<_> = came
+        .iter()
+        .map(|request| {
+            let body: Value = serde_json::from_slice(&request.body).unwrap();
+            (request.header("x-amz-target"), body)
         })
         .collect();
-    let expected = vec![(
-        json!("shop"),
-        json!("order placed"),
-        json!({ "order": 7 }),
-    )];
-    stage.expect("the bus", announced, expected);
+    let detail = r#"{"order":7}"#;
+    let entry = json!({ "Source": "shop", "DetailType": "order placed", "Detail": detail });
+    let expected = vec![(Some("AWSEvents.PutEvents"), json!({ "Entries": [entry] }))];
+    stage.expect("the bus", came, expected);
 
     let answer = r#"{"price":{"$numberDecimal":"9.90"}}"#;
     let came = stage.row_answered(INVOKED, 200, &[], answer).await;
@@ -116,10 +114,8 @@ pub(super) async fn run(stage: &mut Stage) {
 async fn prepare(stage: &Stage) {
     let stream = json!({ "StreamName": "orders", "ShardCount": 1 });
     stage.aws("kinesis", "CreateStream", stream).await;
-    for queue in ["orders", "announced"] {
-        let queue = json!({ "QueueName": queue });
-        stage.aws("sqs", "CreateQueue", queue).await;
-    }
+    let queue = json!({ "QueueName": "orders" });
+    stage.aws("sqs", "CreateQueue", queue).await;
     for bucket in ["archive", "delivered"] {
         stage.aws.create_bucket(bucket).await.unwrap();
     }
@@ -133,11 +129,6 @@ async fn prepare(stage: &Stage) {
     stage
         .aws("firehose", "CreateDeliveryStream", delivery)
         .await;
-    let rule = json!({ "Name": "shop", "EventPattern": r#"{"source":["shop"]}"# });
-    stage.aws("events", "PutRule", rule).await;
-    let target = json!({ "Id": "queue", "Arn": "arn:aws:sqs:us-east-1:123456789012:announced" });
-    let targets = json!({ "Rule": "shop", "Targets": [target] });
-    stage.aws("events", "PutTargets", targets).await;
     ses(
         stage,
         &[
@@ -164,7 +155,17 @@ async fn bodies(stage: &Stage, queue: &str) -> Vec<Value> {
 
 async fn object(stage: &Stage, path: &str) -> String {
     let url = format!("{}/{path}", stage.aws.endpoint());
-    reqwest::get(url).await.unwrap().text().await.unwrap()
+    let asked = reqwest::Client::new().get(url);
+    let got = asked.header("authorization", signed("s3")).send().await;
+    let got = got.unwrap().error_for_status().unwrap();
+    got.text().await.unwrap()
+}
+
+/// What the stand-in tells its services apart by; it looks at no signature.
+fn signed(service: &str) -> String {
+    format!(
+        "AWS4-HMAC-SHA256 Credential=testkit/20260101/us-east-1/{service}/aws4_request, SignedHeaders=host, Signature=0"
+    )
 }
 
 /// Asks SES, which speaks no JSON, for something.
@@ -175,11 +176,7 @@ async fn ses(stage: &Stage, parameters: &[(&str, &str)]) -> String {
     let asked = reqwest::Client::new()
         .post(stage.aws.endpoint())
         .header("content-type", "application/x-www-form-urlencoded")
-        // The stand-in tells its services apart by this.
-        .header(
-            "authorization",
-            "AWS4-HMAC-SHA256 Credential=testkit/20260101/us-east-1/ses/aws4_request, SignedHeaders=host, Signature=0",
-        )
+        .header("authorization", signed("ses"))
         .body(body)
         .send()
         .await

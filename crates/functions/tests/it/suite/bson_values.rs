@@ -95,7 +95,7 @@ const ROWS: &[Row] = &[
         "[]",
         r#"{
             "relaxed": "{\"id\":{\"$oid\":\"64b0c0ffee64b0c0ffee64b0\"},\"when\":{\"$date\":\"2024-02-29T00:00:00Z\"},\"price\":{\"$numberDecimal\":\"9.90\"},\"count\":3,\"n\":1}",
-            "canonical": "3",
+            "canonical": "{\"id\":{\"$oid\":\"64b0c0ffee64b0c0ffee64b0\"},\"when\":{\"$date\":{\"$numberLong\":\"1709164800000\"}},\"price\":{\"$numberDecimal\":\"9.90\"},\"count\":{\"$numberLong\":\"3\"},\"n\":{\"$numberInt\":\"1\"}}",
             "kept": true,
             "serialized": "2",
             "deserialized": true
@@ -108,7 +108,7 @@ const ROWS: &[Row] = &[
             "text": "héllo",
             "base64": "aMOpbGxv",
             "hex": "68c3a96c6c6f",
-            "length": 3,
+            "bytes": [0, 255, 16],
             "joined": { "$binary": { "base64": "AP8Q", "subType": "00" } }
         }"#,
     ),

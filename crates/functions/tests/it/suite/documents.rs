@@ -128,7 +128,7 @@ const ROWS: &[Row] = &[
         "orders/breaksRule",
         "[]",
         FailureKind::Thrown,
-        "MongoError",
+        "MongoServerError",
         "$noSuchOperator",
     ),
     returns("accounts/transfer", r#"["ada", "bob", 4]"#, r#""done""#),
@@ -209,5 +209,9 @@ pub(super) async fn run(stage: &mut Stage) {
     let same = open.insert_one(doc! { "_id": "forgotten" });
     let inserted = tokio::time::timeout(SOON, same.into_future()).await;
     let is_free = inserted.is_ok_and(|result| result.is_ok());
-    stage.expect("a transaction left open is ended with its run", is_free, true);
+    stage.expect(
+        "a transaction left open is ended with its run",
+        is_free,
+        true,
+    );
 }

@@ -94,7 +94,9 @@ pub(super) async fn run(stage: &mut Stage) {
         let took = format!("{} took {:?}", row.function, outcome.duration);
         stage.expect(&took, is_in_time, true);
         // Whatever it did, the next one runs.
-        let outcome = isolate.run(stage.a_call(WELL.function, WELL.arguments)).await;
+        let outcome = isolate
+            .run(stage.a_call(WELL.function, WELL.arguments))
+            .await;
         let judgement = WELL.judge(&outcome);
         stage.note(judgement.map_err(|wrong| format!("after {}: {wrong}", row.function)));
     }

@@ -141,7 +141,13 @@ const ROWS: &[Row] = &[
         "[]",
         r#"{ "isError": true, "named": true }"#,
     ),
-    fails("no/such/function", "[]", FailureKind::NotLoaded, "Error", "no/such/function"),
+    fails(
+        "no/such/function",
+        "[]",
+        FailureKind::NotLoaded,
+        "",
+        "no/such/function",
+    ),
 ];
 
 pub(super) async fn run(stage: &mut Stage) {

@@ -187,12 +187,19 @@ impl Stage {
     /// Notes where two things are not the same.
     pub(super) fn expect<T: PartialEq + Debug>(&mut self, what: &str, actual: T, expected: T) {
         if actual != expected {
-            self.note(Err(format!("{what}: expected {expected:?}, came {actual:?}")));
+            self.note(Err(format!(
+                "{what}: expected {expected:?}, came {actual:?}"
+            )));
         }
     }
 
     /// Notes where a collection has not these documents, in the order of their ids.
-    pub(super) async fn expect_documents(&mut self, database: &str, collection: &str, expected: &str) {
+    pub(super) async fn expect_documents(
+        &mut self,
+        database: &str,
+        collection: &str,
+        expected: &str,
+    ) {
         let collection = self
             .mongodb()
             .await
@@ -247,7 +254,11 @@ impl Stage {
     /// The data of all records of a stream with one shard, in order, as text, with their partition keys.
     pub(super) async fn records(&self, stream: &str) -> Vec<(String, String)> {
         let shards = self
-            .aws("kinesis", "ListShards", serde_json::json!({ "StreamName": stream }))
+            .aws(
+                "kinesis",
+                "ListShards",
+                serde_json::json!({ "StreamName": stream }),
+            )
             .await;
         let iterator = serde_json::json!({
             "StreamName": stream,

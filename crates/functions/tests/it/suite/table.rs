@@ -121,7 +121,8 @@ pub(super) fn matches(expected: &Value, actual: &Bson) -> bool {
         }
         (Value::Array(expected), Bson::Array(actual)) => {
             let mut both = expected.iter().zip(actual);
-            expected.len() == actual.len() && both.all(|(expected, actual)| matches(expected, actual))
+            expected.len() == actual.len()
+                && both.all(|(expected, actual)| matches(expected, actual))
         }
         (Value::String(expected), Bson::String(actual)) => expected == actual,
         (Value::Bool(expected), Bson::Boolean(actual)) => expected == actual,

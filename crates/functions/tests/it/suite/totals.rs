@@ -39,7 +39,8 @@ fn customer(random: &mut StdRng) -> &'static str {
 async fn change(orders: &Collection<Document>, random: &mut StdRng, number: usize) {
     let filter = doc! { "_id": random.random_range(0..ORDERS) };
     let number = i64::try_from(number).unwrap();
-    let mut order = doc! { "customer": customer(random), "total": amount(random), "number": number };
+    let mut order =
+        doc! { "customer": customer(random), "total": amount(random), "number": number };
     if orders.find_one(filter.clone()).await.unwrap().is_none() {
         order.extend(filter);
         orders.insert_one(order).await.unwrap();
@@ -183,7 +184,10 @@ async fn the_totals_of_the_example_do_not_leave_a_change_out_without_a_word() {
     };
     let outcome = stage.call_with("keepTotals", event).await;
     let failure = outcome.result.unwrap_err();
-    assert!(failure.message.contains("turn pre-images on"), "{failure:?}");
+    assert!(
+        failure.message.contains("turn pre-images on"),
+        "{failure:?}"
+    );
     let shop = stage.mongodb().await.database("shop");
     assert_eq!(kept(&shop).await, Totals::new());
 }
