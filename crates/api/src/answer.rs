@@ -13,6 +13,10 @@ use futures::FutureExt;
 use crate::access::Caller;
 use crate::problem::{self, Problem};
 
+/// An answer that is an application's, and is sent as it is.
+#[derive(Clone, Copy)]
+pub(crate) struct AsItIs;
+
 /// Answers also where a handler panics, with the headers that every answer has, and logs it. The query is
 /// not logged: there is nothing to learn from it that is worth a token that somebody put there by mistake.
 pub(crate) async fn answer(request: Request, next: Next) -> Response {
@@ -30,12 +34,21 @@ pub(crate) async fn answer(request: Request, next: Next) -> Response {
         let detail = "this is a bug in tributary: please report it with its log";
         Problem::new(StatusCode::INTERNAL_SERVER_ERROR, detail).into_response()
     });
-    let mut response = problem::of(response).await;
+    let mut response = match response.extensions().get::<AsItIs>() {
+        Some(AsItIs) => response,
+        None => problem::of(response).await,
+    };
+    let is_own = response.extensions().get::<AsItIs>().is_none();
     let headers = response.headers_mut();
-    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    let policy = HeaderValue::from_static("default-src 'none'");
-    headers.insert(CONTENT_SECURITY_POLICY, policy);
+    for (name, value) in [
+        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (CACHE_CONTROL, "no-store"),
+        (CONTENT_SECURITY_POLICY, "default-src 'none'"),
+    ] {
+        if is_own || !headers.contains_key(&name) {
+            headers.insert(name, HeaderValue::from_static(value));
+        }
+    }
     tracing::debug!(
         %method,
         path,

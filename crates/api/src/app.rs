@@ -10,14 +10,19 @@ use tributary_orchestrator::control::Control;
 use crate::access::Tokens;
 use crate::limits::Limits;
 use crate::openapi::openapi;
+use crate::outside::Outside;
 
 /// What all requests share.
 pub(crate) struct App {
     pub(crate) control: Arc<dyn Control>,
+    /// What is answered that is not of the API itself.
+    pub(crate) outside: Outside,
     pub(crate) tokens: Tokens,
     pub(crate) limits: Limits,
     /// One for each request that may be in flight.
     pub(crate) in_flight: Semaphore,
+    /// One for each unit that bodies of pushed events may have in memory.
+    pub(crate) ingested: Arc<Semaphore>,
     /// One for each subscriber there may be.
     pub(crate) subscribers: Arc<Semaphore>,
     /// What ends the answers that have no end of their own.
@@ -32,13 +37,16 @@ impl App {
     pub(crate) fn new(
         server: &config::Server,
         control: Arc<dyn Control>,
+        outside: Outside,
         stop: CancellationToken,
         limits: Limits,
     ) -> Shared {
         Arc::new(Self {
             control,
+            outside,
             tokens: Tokens::new(&server.tokens),
             in_flight: Semaphore::new(limits.in_flight),
+            ingested: Arc::new(Semaphore::new(limits.ingested)),
             subscribers: Arc::new(Semaphore::new(limits.subscribers)),
             limits,
             stop,

@@ -1,9 +1,11 @@
-//! The HTTP API of what runs: flows, jobs and their runs, schema changes, alerts, and what happens as it happens.
+//! The HTTP API of what runs: flows, jobs and their runs, triggers, schema changes, alerts, and what happens as it happens.
 //!
 //! [`serve`] listens, with TLS where there is a certificate, and passes all that is asked to a
 //! [`Control`]; it knows nothing of how that does its work. Everything is below `/api/v1`, as
 //! [`openapi`] says, but for `/health` and `/ready` (for whoever restarts or routes to this process,
-//! without a token), `/metrics` (Prometheus) and `/openapi.json`.
+//! without a token), `/metrics` (Prometheus) and `/openapi.json`; for `/ingest`, where events are pushed by
+//! those who may by their source's own key or signature, which [`Ingests`] looks at; and for `/app`, where
+//! applications answer at their [`Endpoints`], and look themselves who asks.
 //!
 //! A request passes, from the outside to the inside:
 //!
@@ -15,16 +17,18 @@
 //!    because a browser can be made to ask on behalf of anybody.
 //! 4. `routes`: what is asked of the [`Control`].
 //!
-//! Invariant: access is decided by the method and the path before a route is looked for, so that no route
-//! can be without it, and only what may see can tell which routes there are.
+//! Invariant: access is decided by the method and the path before a route is looked for, so that no route but
+//! those of `/ingest` and `/app` can be without it, and only what may see can tell which routes there are.
 //!
 //! Invariant: no token is in a log, an answer or a `Debug`.
 
 mod access;
 mod answer;
 mod app;
+mod ingest;
 mod limits;
 mod openapi;
+mod outside;
 mod problem;
 mod routes;
 mod server;
@@ -39,10 +43,12 @@ use tributary_model::Result;
 use tributary_orchestrator::config;
 use tributary_orchestrator::control::Control;
 
+pub use ingest::{Ingests, Refusal, Taken};
 pub use openapi::openapi;
+pub use outside::{Answered, Asked, Endpoints, Outside};
 pub use server::Served;
 
-/// Serves the API until `stop`. It listens when this returns.
+/// Serves the API, and what is answered beside it, until `stop`. It listens when this returns.
 ///
 /// # Errors
 /// The address cannot be listened at, or the certificate or its key cannot be used: with the address or
@@ -50,7 +56,8 @@ pub use server::Served;
 pub async fn serve(
     server: &config::Server,
     control: Arc<dyn Control>,
+    outside: Outside,
     stop: CancellationToken,
 ) -> Result<Served> {
-    server::serve(server, control, stop, limits::Limits::default()).await
+    server::serve(server, control, outside, stop, limits::Limits::default()).await
 }

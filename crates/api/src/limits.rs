@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use axum::body::{Body, to_bytes};
+use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{Request, State};
 use axum::http::header::RETRY_AFTER;
 use axum::http::{HeaderValue, StatusCode};
@@ -11,6 +11,9 @@ use axum::response::{IntoResponse, Response};
 
 use crate::app::Shared;
 use crate::problem::Problem;
+
+/// What bodies in memory are counted in, in bytes.
+pub(crate) const INGESTED_UNIT: usize = 1 << 10;
 
 /// The limits that are not configured.
 #[derive(Debug, Clone, Copy)]
@@ -24,6 +27,8 @@ pub(crate) struct Limits {
     pub(crate) drain: Duration,
     /// Requests at once.
     pub(crate) in_flight: usize,
+    /// What may be in memory at once of events that are pushed, in [`INGESTED_UNIT`]s.
+    pub(crate) ingested: usize,
     /// Subscribers of events at once; each is a connection, and a copy of every event.
     pub(crate) subscribers: usize,
     /// Connections at once: more wait to be accepted. It is above the number of requests, so that those
@@ -38,6 +43,7 @@ impl Default for Limits {
             head: Duration::from_secs(10),
             drain: Duration::from_secs(5),
             in_flight: 256,
+            ingested: (256 << 20) / INGESTED_UNIT,
             subscribers: 100,
             connections: 1024,
         }
@@ -69,24 +75,29 @@ pub(crate) fn busy(detail: &str) -> Response {
 pub(crate) async fn read_body(request: Request, next: Next) -> Response {
     let (parts, body) = request.into_parts();
     // The limit is that of the body itself.
-    match to_bytes(body, usize::MAX).await {
+    match whole(body, usize::MAX).await {
         Ok(bytes) => {
             next.run(Request::from_parts(parts, Body::from(bytes)))
                 .await
         }
-        Err(error) => {
-            let is_too_large =
-                std::iter::successors(std::error::Error::source(&error), |error| error.source())
-                    .any(|error| error.to_string() == "length limit exceeded");
-            let (status, detail) = if is_too_large {
-                (StatusCode::PAYLOAD_TOO_LARGE, "the request is too large")
-            } else {
-                (
-                    StatusCode::BAD_REQUEST,
-                    "the request's body did not come whole",
-                )
-            };
-            Problem::new(status, detail).into_response()
-        }
+        Err(problem) => problem.into_response(),
     }
+}
+
+/// Reads a body of so many bytes at most.
+pub(crate) async fn whole(body: Body, limit: usize) -> Result<Bytes, Problem> {
+    to_bytes(body, limit).await.map_err(|error| {
+        let is_too_large =
+            std::iter::successors(std::error::Error::source(&error), |error| error.source())
+                .any(|error| error.to_string() == "length limit exceeded");
+        let (status, detail) = if is_too_large {
+            (StatusCode::PAYLOAD_TOO_LARGE, "the request is too large")
+        } else {
+            (
+                StatusCode::BAD_REQUEST,
+                "the request's body did not come whole",
+            )
+        };
+        Problem::new(status, detail)
+    })
 }

@@ -2,7 +2,9 @@
 
 use tributary_orchestrator::status::Notice;
 use utoipa::openapi::path::Operation;
-use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
+use utoipa::openapi::security::{
+    ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme,
+};
 use utoipa::openapi::tag::TagBuilder;
 use utoipa::openapi::{
     ContentBuilder, InfoBuilder, LicenseBuilder, OpenApi, OpenApiBuilder, Ref, RefOr,
@@ -13,12 +15,13 @@ use utoipa::{PartialSchema, ToSchema};
 use crate::problem::{MEDIA_TYPE, Problem};
 use crate::routes;
 
-const DESCRIPTION: &str = "Sees and steers the flows and jobs that one Tributary runs. \
+const DESCRIPTION: &str = "Sees and steers the flows, jobs and triggers that one Tributary runs. \
     Where the configuration has tokens, every request but those of `/health` and `/ready` needs one: of the role `read` \
     for what only looks (GET), and of the role `operate` for everything else. \
+    Events are pushed by those who have the key or the secret of their source. \
     Without tokens, only this machine is answered. All times are UTC. Every failure is a problem as RFC 9457 has it.";
 
-const TAGS: [(&str, &str); 6] = [
+const TAGS: [(&str, &str); 8] = [
     (
         "overview",
         "The whole of it, and what happens as it happens",
@@ -32,6 +35,11 @@ const TAGS: [(&str, &str); 6] = [
         "jobs",
         "What runs on a schedule, on an event or when asked for",
     ),
+    (
+        "triggers",
+        "What runs functions when something happens, and what became of that",
+    ),
+    ("ingest", "Events that are pushed to a source"),
     ("alerts", "What is the case and should not be"),
     (
         "process",
@@ -116,6 +124,32 @@ pub(crate) fn complete(api: &mut OpenApi) {
                 .build(),
         ),
     );
+    let header = |name: &str, description: &str| {
+        SecurityScheme::ApiKey(ApiKey::Header(ApiKeyValue::with_description(
+            name,
+            description,
+        )))
+    };
+    components.add_security_scheme(
+        "ingestKey",
+        header("X-API-Key", "The `key` of a source with `ingest`"),
+    );
+    components.add_security_scheme(
+        "ingestBearer",
+        SecurityScheme::Http(
+            HttpBuilder::new()
+                .scheme(HttpAuthScheme::Bearer)
+                .description(Some("The `key` of a source with `ingest`"))
+                .build(),
+        ),
+    );
+    components.add_security_scheme(
+        "ingestSignature",
+        header(
+            "X-Signature-256",
+            "`sha256=` and the HMAC-SHA-256 of the body, by the `hmac` secret of a source with `ingest`, in hexadecimal",
+        ),
+    );
     components
         .schemas
         .insert(Problem::name().into_owned(), Problem::schema());
@@ -134,7 +168,11 @@ pub(crate) fn complete(api: &mut OpenApi) {
             .insert(name.to_owned(), RefOr::T(response));
     }
     for (path, item) in &mut api.paths.paths {
-        let operations = [(false, &mut item.get), (true, &mut item.post)];
+        let operations = [
+            (false, &mut item.get),
+            (true, &mut item.post),
+            (true, &mut item.delete),
+        ];
         for (changes, operation) in operations {
             if let Some(operation) = operation {
                 add_problems(operation, path.contains('{'), changes);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::Request;
+use axum::extract::{ConnectInfo, Request};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
@@ -25,6 +25,7 @@ use tributary_orchestrator::control::Control;
 
 use crate::app::App;
 use crate::limits::Limits;
+use crate::outside::Outside;
 use crate::{routes, tls};
 
 /// How long to wait after a connection could not be accepted: mostly, there are too many open files.
@@ -59,6 +60,7 @@ impl Served {
 pub(crate) async fn serve(
     server: &config::Server,
     control: Arc<dyn Control>,
+    outside: Outside,
     stop: CancellationToken,
     limits: Limits,
 ) -> Result<Served> {
@@ -70,7 +72,7 @@ pub(crate) async fn serve(
     let listener = TcpListener::bind(server.listen).await.map_err(failed)?;
     let bound = listener.local_addr().map_err(failed)?;
     let scheme = if acceptor.is_some() { "https" } else { "http" };
-    let app = App::new(server, control, stop.clone(), limits);
+    let app = App::new(server, control, outside, stop.clone(), limits);
     let listening = Listening {
         acceptor,
         router: routes::router(app, server.largest_request),
@@ -128,8 +130,9 @@ impl Listening {
                 accepted = accepted => accepted,
             };
             match accepted {
-                Ok((stream, _)) => {
-                    let connection = Arc::clone(&this).connection(stream, graceful.watcher());
+                Ok((stream, remote)) => {
+                    let connection =
+                        Arc::clone(&this).connection(stream, remote, graceful.watcher());
                     connections.spawn(async move {
                         connection.await;
                         drop(place);
@@ -148,13 +151,13 @@ impl Listening {
         connections.shutdown().await;
     }
 
-    async fn connection(self: Arc<Self>, stream: TcpStream, watcher: Watcher) {
+    async fn connection(self: Arc<Self>, stream: TcpStream, remote: SocketAddr, watcher: Watcher) {
         // Answers are small, and each is waited for.
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "cannot set TCP_NODELAY");
         }
         let Some(acceptor) = &self.acceptor else {
-            return self.http(stream, false, watcher).await;
+            return self.http(stream, remote, false, watcher).await;
         };
         let agreed = tokio::select! {
             agreed = timeout(self.limits.head, acceptor.accept(stream)) => agreed,
@@ -163,14 +166,14 @@ impl Listening {
         match agreed {
             Ok(Ok(stream)) => {
                 let is_http2 = stream.get_ref().1.alpn_protocol() == Some(tls::PROTOCOLS[0]);
-                self.http(stream, is_http2, watcher).await;
+                self.http(stream, remote, is_http2, watcher).await;
             }
             Ok(Err(error)) => tracing::debug!(%error, "a client did not agree on TLS"),
             Err(_) => tracing::debug!("a client took too long to agree on TLS"),
         }
     }
 
-    async fn http<S>(&self, stream: S, is_http2: bool, watcher: Watcher)
+    async fn http<S>(&self, stream: S, remote: SocketAddr, is_http2: bool, watcher: Watcher)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -197,8 +200,9 @@ impl Listening {
         let service = self
             .router
             .clone()
-            .map_request(move |request: Request<Incoming>| {
+            .map_request(move |mut request: Request<Incoming>| {
                 asked.cancel();
+                request.extensions_mut().insert(ConnectInfo(remote));
                 request
             });
         let service = TowerToHyperService::new(service);

@@ -16,6 +16,8 @@ pub struct Watch {
     pub database: Option<String>,
     /// The collection; none for all of the database.
     pub collection: Option<String>,
+    /// Of these, the events that are wanted: those that one of them takes; all where there are none.
+    pub wanted: Vec<WantedEvents>,
     /// Stages behind `$changeStream`, each a document of raw BSON. None of them takes `_id`,
     /// `operationType`, `ns`, `clusterTime` and `wallTime` away, or a [`ProjectedEvent`](Self::is_projected)
     /// keeps them.
@@ -29,6 +31,29 @@ pub struct Watch {
     pub before_change: bool,
     /// Whether events beyond those of documents come too: `create`, `modify`, `createIndexes`, …
     pub expanded: bool,
+}
+
+/// Events that somebody wants.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct WantedEvents {
+    /// Of which database; none for any.
+    pub database: Option<String>,
+    /// Of which collection; none for any.
+    pub collection: Option<String>,
+    /// Their `operationType`s.
+    pub operations: Vec<String>,
+}
+
+impl WantedEvents {
+    /// Whether an event is one of them.
+    #[must_use]
+    pub fn takes(&self, event: &RawEvent) -> bool {
+        let database = self.database.as_deref();
+        let collection = self.collection.as_deref();
+        database.is_none_or(|name| name == event.database)
+            && collection.is_none_or(|name| event.collection.as_deref() == Some(name))
+            && self.operations.contains(&event.operation)
+    }
 }
 
 /// One event.

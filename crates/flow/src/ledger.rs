@@ -19,10 +19,13 @@ pub trait TriggerLedger: Send + Sync {
     /// [loads](Self::load) it again where that has become more.
     async fn revisions(&self) -> Result<Vec<(String, u64)>>;
 
-    /// Records what came of events, all of it together.
+    /// Records what came of events, all of it together. Where the trigger was asked since
+    /// [`Progress::revision`] to begin somewhere else, its places stay as they are, and everything else is
+    /// recorded.
     async fn advance(&self, trigger: &str, progress: Progress) -> Result<()>;
 
-    /// Records what a trigger is to do from now on, and, where `from` is given, from where.
+    /// Records what a trigger's runner has come to: what it is to do from now on, and, where `from` is given,
+    /// from where. What somebody has asked for stands: a pause, and where it is to begin while it has not.
     async fn set_state(
         &self,
         trigger: &str,
@@ -56,7 +59,7 @@ pub struct TriggerRecord {
     pub passed_to: Option<DateTime<Utc>>,
     /// What it is to do.
     pub state: TriggerState,
-    /// Where it is to begin, in the place of `position`. Gone with the next [`Progress`].
+    /// Where it is to begin, in the place of `position`. Gone with the next [`Progress`] of one who knew it.
     pub from: Option<StartAt>,
 }
 

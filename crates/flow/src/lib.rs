@@ -35,7 +35,7 @@ pub use changes::{
     EventKind, HistoryWindow, Stages, Stopwatch, TransactionId,
 };
 pub use documents::{DocumentCall, DocumentError, DocumentScope, DocumentStore};
-pub use events::{EventSource, RawEvent, RawEvents, Watch};
+pub use events::{EventSource, RawEvent, RawEvents, WantedEvents, Watch};
 pub use failpoint::Failpoint;
 pub use follow::{FollowOptions, Followed, OnDrop};
 pub use ledger::{

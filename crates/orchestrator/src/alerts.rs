@@ -12,11 +12,13 @@ use tributary_model::Result;
 
 use crate::config::{Condition, Place, Plan, Rule};
 use crate::deliver::{AlertState, Delivery, Message};
+use crate::engine::TriggerHost;
 use crate::flows::Flows;
 use crate::orchestrator::Plans;
 use crate::runs::in_words;
-use crate::status::{FlowState, Notice, Run, RunState, Told};
+use crate::status::{FlowState, Notice, Run, RunState, Told, TriggerState, TriggerStatus};
 use crate::store::{Outgoing, Raised, Store, Telling};
+use crate::triggers::Triggers;
 
 /// How often the rules are looked at, and messages sent.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -32,6 +34,7 @@ const MOST_REFUSALS: u32 = 5;
 pub(crate) struct Alerts {
     pub(crate) store: Store,
     pub(crate) flows: Arc<Flows>,
+    pub(crate) triggers: Option<Arc<dyn TriggerHost>>,
     pub(crate) notices: broadcast::Sender<Notice>,
     pub(crate) delivery: Delivery,
     pub(crate) host: String,
@@ -98,6 +101,13 @@ impl Alerts {
             }
             false => Vec::new(),
         };
+        let triggers = match plan.rules.values().any(is_of_triggers) {
+            true => {
+                let triggers = Triggers::of(plan, self.triggers.as_deref(), &self.store);
+                triggers.list().await?
+            }
+            false => Vec::new(),
+        };
         for (name, rule) in &plan.rules {
             let mut finds = Finds {
                 rule: name,
@@ -109,6 +119,7 @@ impl Alerts {
                 Condition::OplogWindowBelow(least) => {
                     finds.short_windows(self, rule, least.0);
                 }
+                _ if is_of_triggers(rule) => finds.triggers(rule, &triggers),
                 _ => finds.flows(self, rule),
             }
         }
@@ -197,6 +208,14 @@ pub(crate) async fn test(delivery: &Delivery, host: &str, plan: &Plan) -> Vec<To
     futures::future::join_all(tells).await
 }
 
+/// Whether a rule is about triggers.
+fn is_of_triggers(rule: &Rule) -> bool {
+    matches!(
+        rule.when,
+        Condition::TriggerSuspended | Condition::DeadLetters(_)
+    )
+}
+
 /// What one rule finds.
 struct Finds<'a> {
     rule: &'a str,
@@ -227,6 +246,33 @@ impl Finds<'_> {
                         run.error.as_deref().unwrap_or_default()
                     )),
                 );
+            }
+        }
+    }
+
+    fn triggers(&mut self, rule: &Rule, triggers: &[TriggerStatus]) {
+        for trigger in triggers {
+            let is_meant = rule.triggers.is_empty()
+                || rule.triggers.iter().any(|of| of.matches(&trigger.name));
+            if !is_meant || trigger.state == TriggerState::Gone {
+                continue;
+            }
+            let subject = format!("trigger {}", trigger.name);
+            let reason = trigger.reason.clone();
+            match (&rule.when, trigger.state) {
+                (Condition::TriggerSuspended, TriggerState::Suspended) => {
+                    let summary = "the trigger is suspended, and waits to be resumed".to_owned();
+                    self.find(subject, summary, reason);
+                }
+                (Condition::TriggerSuspended, TriggerState::Failed) => {
+                    let summary = "the trigger cannot run, and is tried again".to_owned();
+                    self.find(subject, summary, reason);
+                }
+                (Condition::DeadLetters(least), _) if trigger.dead_letters >= least.get() => {
+                    let summary = format!("the trigger has {least} dead letters or more");
+                    self.find(subject, summary, trigger.last_error.clone());
+                }
+                _ => {}
             }
         }
     }

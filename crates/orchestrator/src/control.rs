@@ -1,12 +1,14 @@
 //! What can be asked of that which runs, and what it can be told to do.
 
 use async_trait::async_trait;
+use chrono::{DateTime, Utc};
 use tokio::sync::broadcast;
 use tributary_model::Result;
 
 use crate::status::{
-    AlertStatus, FlowStatus, JobStatus, Notice, Overview, Reloaded, Run, RunDetail, RunFilter,
-    SchemaStatus, SourceStatus, Told,
+    AlertStatus, DeadLetterDetail, DeadLetterStatus, FlowStatus, FunctionRunDetail,
+    FunctionRunFilter, FunctionRunStatus, JobStatus, LetterFilter, Letters, Notice, Overview,
+    Reloaded, Run, RunDetail, RunFilter, SchemaStatus, SourceStatus, Told, TriggerStatus,
 };
 
 /// All that runs, to whoever may ask: the API, and whatever comes beside it.
@@ -62,6 +64,41 @@ pub trait Control: Send + Sync {
 
     /// Approves the schema change that a table of a flow waits with.
     async fn approve_schema(&self, flow: &str, table: &str) -> Result<SchemaStatus>;
+
+    /// All triggers, by name, those included that are remembered and not in the configuration any more.
+    async fn triggers(&self) -> Result<Vec<TriggerStatus>>;
+
+    /// One trigger.
+    async fn trigger(&self, name: &str) -> Result<TriggerStatus>;
+
+    /// Has a trigger wait until it is resumed, also over a restart of Tributary. Runs that have begun end.
+    async fn pause_trigger(&self, name: &str) -> Result<TriggerStatus>;
+
+    /// Has a trigger go on that is paused or suspended. One that runs goes on.
+    async fn resume_trigger(&self, name: &str) -> Result<TriggerStatus>;
+
+    /// Has a trigger run for all that happened from a moment on, again where it has. One that is suspended is
+    /// resumed; one that is paused begins there when it is.
+    async fn replay_trigger(&self, name: &str, from: DateTime<Utc>) -> Result<TriggerStatus>;
+
+    /// Events that triggers have given up on, the newest first.
+    async fn dead_letters(&self, filter: LetterFilter) -> Result<Vec<DeadLetterStatus>>;
+
+    /// One of them, with what its function was called with.
+    async fn dead_letter(&self, id: &str) -> Result<DeadLetterDetail>;
+
+    /// Has dead letters be tried again: those that succeed are gone. Answers how many. Where one of them is
+    /// not there, none is tried.
+    async fn replay_dead_letters(&self, letters: Letters) -> Result<usize>;
+
+    /// Forgets dead letters. Answers how many. Where one of them is not there, none is forgotten.
+    async fn discard_dead_letters(&self, letters: Letters) -> Result<usize>;
+
+    /// Runs of functions that are remembered, the newest first.
+    async fn function_runs(&self, filter: FunctionRunFilter) -> Result<Vec<FunctionRunStatus>>;
+
+    /// One run of a function, with what it wrote.
+    async fn function_run(&self, id: &str) -> Result<FunctionRunDetail>;
 
     /// The alerts that fire, and those that have recovered of late.
     async fn alerts(&self) -> Result<Vec<AlertStatus>>;

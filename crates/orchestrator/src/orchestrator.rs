@@ -20,17 +20,20 @@ use crate::alerts::{self, Alerts};
 use crate::config::{Job, OnObject, Plan, Watched};
 use crate::control::Control;
 use crate::deliver::Delivery;
-use crate::engine::Engine;
+use crate::engine::{Engine, TriggerHost};
 use crate::flows::Flows;
 use crate::numbers;
 use crate::objects::{self, CreatedObject, Takes};
 use crate::runs::{self, Runner};
 use crate::schedule;
 use crate::status::{
-    AlertStatus, Cause, DecisionStatus, FlowStatus, JobStatus, Notice, Overview, Reloaded, Run,
-    RunDetail, RunFilter, RunState, SchemaStatus, SourceStatus, Told,
+    AlertStatus, Cause, DeadLetterDetail, DeadLetterStatus, DecisionStatus, FlowStatus,
+    FunctionRunDetail, FunctionRunFilter, FunctionRunStatus, JobStatus, LetterFilter, Letters,
+    Notice, Overview, Reloaded, Run, RunDetail, RunFilter, RunState, SchemaStatus, SourceStatus,
+    Told, TriggerState, TriggerStatus,
 };
 use crate::store::{RunnerLock, Store};
+use crate::triggers::Triggers;
 
 /// How many notices may wait for one who listens.
 const NOTICES: usize = 1024;
@@ -54,6 +57,8 @@ pub struct Setup {
     pub store: Store,
     /// What moves data.
     pub engine: Arc<dyn Engine>,
+    /// What runs triggers.
+    pub triggers: Option<Arc<dyn TriggerHost>>,
     /// More numbers, in Prometheus's text format.
     pub numbers: Arc<dyn Fn() -> String + Send + Sync>,
 }
@@ -64,6 +69,7 @@ pub struct Orchestrator {
     plan: RwLock<Arc<Plan>>,
     store: Store,
     engine: Arc<dyn Engine>,
+    triggers: Option<Arc<dyn TriggerHost>>,
     numbers: Arc<dyn Fn() -> String + Send + Sync>,
     flows: Arc<Flows>,
     runner: Arc<Runner>,
@@ -95,6 +101,7 @@ impl Orchestrator {
             file,
             store,
             engine,
+            triggers,
             numbers,
         } = setup;
         let Some(lock) = store.lock()? else {
@@ -110,6 +117,7 @@ impl Orchestrator {
         let alerts = Arc::new(Alerts {
             store: store.clone(),
             flows: Arc::clone(&flows),
+            triggers: triggers.clone(),
             notices: notices.clone(),
             delivery: Delivery::new()?,
             host: host(),
@@ -124,6 +132,7 @@ impl Orchestrator {
             )),
             store,
             engine,
+            triggers,
             numbers,
             flows,
             alerts,
@@ -140,11 +149,16 @@ impl Orchestrator {
         Arc::clone(&self.plan.read().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// The triggers as they are now.
+    fn triggers_now(&self) -> Triggers {
+        Triggers::of(&self.plan(), self.triggers.as_deref(), &self.store)
+    }
+
     /// Runs all of it, until stopped: then flows commit what they have read, and runs of jobs are cut short
     /// where they can be gone on with.
     ///
     /// # Errors
-    /// The state cannot be used.
+    /// The state cannot be used, or something in an application is wrong.
     pub async fn serve(self: Arc<Self>, stop: CancellationToken) -> Result<()> {
         let shared = Arc::clone(&self);
         let plans: Plans = Arc::new(move || shared.plan());
@@ -152,6 +166,9 @@ impl Orchestrator {
         let plan = self.plan();
         let stopped = self.store.stopped_flows().await?;
         let is_stopped = |name: &str| stopped.iter().any(|stopped| stopped == name);
+        if let Some(host) = &self.triggers {
+            host.apply(&plan).await?;
+        }
         self.flows.become_these(&plan.flows, is_stopped).await;
         let of = Arc::clone(&plans);
         tasks.spawn(Arc::clone(&self.runner).serve(move || of(), stop.clone()));
@@ -167,7 +184,12 @@ impl Orchestrator {
         tasks.spawn(Arc::clone(&self.alerts).deliver(Arc::clone(&plans), stop.clone()));
         tasks.spawn(Arc::clone(&self).keep_house(stop.clone()));
         stop.cancelled().await;
-        self.flows.stop_all().await;
+        let stop_triggers = async {
+            if let Some(host) = &self.triggers {
+                host.stop().await;
+            }
+        };
+        tokio::join!(self.flows.stop_all(), stop_triggers);
         let watchers =
             std::mem::take(&mut *self.watchers.lock().unwrap_or_else(PoisonError::into_inner));
         drop(watchers);
@@ -179,15 +201,21 @@ impl Orchestrator {
         Ok(())
     }
 
-    /// Tells the numbers of flows, watches for objects as the plan says, and forgets what is old.
+    /// Tells the numbers of flows and states of triggers, watches for objects as the plan says, and forgets what is old.
     async fn keep_house(self: Arc<Self>, stop: CancellationToken) {
         let mut forgotten: Option<std::time::Instant> = None;
+        let mut told = HashMap::new();
         while !stop.is_cancelled() {
             self.watch_objects(&self.plan());
             for (_, watch) in self.flows.watches() {
                 if let Some(news) = watch.news() {
                     let _ = self.notices.send(Notice::Flow(news));
                 }
+            }
+            if self.triggers.is_some()
+                && let Err(error) = self.tell_triggers(&mut told).await
+            {
+                tracing::error!(%error, "cannot see what triggers are doing");
             }
             if forgotten.is_none_or(|at| at.elapsed() >= FORGET_EVERY) {
                 forgotten = Some(std::time::Instant::now());
@@ -208,6 +236,21 @@ impl Orchestrator {
                 () = tokio::time::sleep(TELL_EVERY) => {}
             }
         }
+    }
+
+    /// Tells of the triggers whose state is not that which was told last.
+    async fn tell_triggers(&self, told: &mut HashMap<String, TriggerState>) -> Result<()> {
+        let triggers = self.triggers_now().list().await?;
+        told.retain(|name, _| triggers.iter().any(|trigger| trigger.name == *name));
+        for trigger in triggers {
+            let before = told.insert(trigger.name.clone(), trigger.state);
+            // What was gone before the start is no news.
+            let is_old = before.is_none() && trigger.state == TriggerState::Gone;
+            if before != Some(trigger.state) && !is_old {
+                let _ = self.notices.send(Notice::Trigger(trigger));
+            }
+        }
+        Ok(())
     }
 
     /// Watches for the objects that jobs run on; where nothing has changed, what watches goes on.
@@ -390,6 +433,7 @@ impl Control for Orchestrator {
             configured_at,
             flows: plan.flows.len(),
             jobs: plan.jobs.len(),
+            triggers: self.triggers_now().count(),
             running: self.runner.count(),
             alerts: alerts
                 .iter()
@@ -508,6 +552,50 @@ impl Control for Orchestrator {
         })
     }
 
+    async fn triggers(&self) -> Result<Vec<TriggerStatus>> {
+        self.triggers_now().list().await
+    }
+
+    async fn trigger(&self, name: &str) -> Result<TriggerStatus> {
+        self.triggers_now().show(name).await
+    }
+
+    async fn pause_trigger(&self, name: &str) -> Result<TriggerStatus> {
+        self.triggers_now().pause(name).await
+    }
+
+    async fn resume_trigger(&self, name: &str) -> Result<TriggerStatus> {
+        self.triggers_now().resume(name).await
+    }
+
+    async fn replay_trigger(&self, name: &str, from: DateTime<Utc>) -> Result<TriggerStatus> {
+        self.triggers_now().replay(name, from).await
+    }
+
+    async fn dead_letters(&self, filter: LetterFilter) -> Result<Vec<DeadLetterStatus>> {
+        self.triggers_now().dead_letters(filter).await
+    }
+
+    async fn dead_letter(&self, id: &str) -> Result<DeadLetterDetail> {
+        self.triggers_now().dead_letter(id).await
+    }
+
+    async fn replay_dead_letters(&self, letters: Letters) -> Result<usize> {
+        self.triggers_now().replay_dead_letters(letters).await
+    }
+
+    async fn discard_dead_letters(&self, letters: Letters) -> Result<usize> {
+        self.triggers_now().discard_dead_letters(letters).await
+    }
+
+    async fn function_runs(&self, filter: FunctionRunFilter) -> Result<Vec<FunctionRunStatus>> {
+        self.triggers_now().function_runs(filter).await
+    }
+
+    async fn function_run(&self, id: &str) -> Result<FunctionRunDetail> {
+        self.triggers_now().function_run(id).await
+    }
+
     async fn alerts(&self) -> Result<Vec<AlertStatus>> {
         self.store.alerts().await
     }
@@ -537,6 +625,10 @@ impl Control for Orchestrator {
         if plan.server != before.server || plan.telemetry != before.telemetry {
             tracing::warn!("`server` and `telemetry` are others from the next start on");
         }
+        // It changes nothing where something in an application is wrong.
+        if let Some(host) = &self.triggers {
+            host.apply(&plan).await?;
+        }
         let plan = Arc::new(plan);
         *self.plan.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&plan);
         let stopped = self.store.stopped_flows().await?;
@@ -558,8 +650,11 @@ impl Control for Orchestrator {
         let flows = self.flows.statuses();
         let jobs = self.jobs().await?;
         let counts = self.store.run_counts().await?;
+        let triggers = self.triggers_now();
+        let states = triggers.list().await?;
         let mut text = (self.numbers)();
         text.push_str(&numbers::render(&flows, &jobs, &counts));
+        text.push_str(&numbers::of_triggers(&states, triggers.activities()));
         Ok(text)
     }
 }

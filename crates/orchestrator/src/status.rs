@@ -1,9 +1,17 @@
 //! What runs, as it is told: by the API, on the command line, and in alerts. Times are UTC; nothing here
 //! holds a secret.
 
+mod triggers;
+
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
+
+pub use triggers::{
+    ConsoleLine, DeadLetterDetail, DeadLetterStatus, FunctionError, FunctionRunDetail,
+    FunctionRunFilter, FunctionRunStatus, LetterFilter, Letters, TriggerKind, TriggerState,
+    TriggerStatus,
+};
 
 /// The whole of it.
 #[derive(Debug, Clone, Serialize, ToSchema)]
@@ -19,6 +27,8 @@ pub struct Overview {
     pub flows: usize,
     /// How many jobs there are.
     pub jobs: usize,
+    /// How many triggers there are.
+    pub triggers: usize,
     /// How many runs of jobs run now.
     pub running: usize,
     /// How many alerts fire.
@@ -377,6 +387,8 @@ pub enum Notice {
     Flow(FlowStatus),
     /// A run is in another state.
     Run(Run),
+    /// A trigger is in another state.
+    Trigger(TriggerStatus),
     /// An alert fires, or has recovered.
     Alert(AlertStatus),
     /// A new configuration is in use.

@@ -1,12 +1,17 @@
 //! What is to be remembered: runs and their steps, the objects that they are for, the times that have
-//! passed, flows that were stopped, and alerts with the messages that are to be sent.
+//! passed, flows that were stopped, how far triggers have got and what became of their events, and alerts
+//! with the messages that are to be sent.
 //!
 //! One SQLite database in the state directory. Every call is one transaction, durable when it returns; the
 //! process that runs the file and those that ask about it share the database.
 
 mod alerts;
+mod function_runs;
 mod runs;
 mod schedules;
+#[cfg(test)]
+mod tests;
+mod triggers;
 
 use std::fs::{DirBuilder, File, TryLockError};
 use std::os::unix::fs::DirBuilderExt;
@@ -20,12 +25,16 @@ use tributary_model::{Error, ErrorKind, Result};
 
 pub(crate) use alerts::{Outgoing, Raised, Telling};
 pub(crate) use runs::{Request, RunCount};
+pub(crate) use triggers::{Ask, Remembered};
 
 /// How long another process may hold the database.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Each brings a database of the version before it to its own.
-const MIGRATIONS: &[&str] = &[include_str!("store/1.sql")];
+const MIGRATIONS: &[&str] = &[include_str!("store/1.sql"), include_str!("store/2.sql")];
+
+/// How many statements are kept ready: as many as there are that are done often.
+const STATEMENTS: usize = 64;
 
 /// The database.
 #[derive(Clone)]
@@ -153,6 +162,7 @@ impl Store {
     ) -> Result<()> {
         self.transact(move |db| {
             runs::forget(db, before, &told_again)?;
+            function_runs::forget(db, before)?;
             alerts::forget(db, before)
         })
         .await
@@ -184,6 +194,7 @@ impl Store {
 
 fn prepare(connection: &mut Connection) -> rusqlite::Result<()> {
     connection.busy_timeout(PATIENCE)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS);
     connection.pragma_update(None, "journal_mode", "WAL")?;
     // What was answered is on the disk.
     connection.pragma_update(None, "synchronous", "FULL")?;

@@ -106,6 +106,12 @@ pub(crate) enum Command {
     /// See jobs and their runs, have a job run, cancel a run
     #[command(subcommand, after_long_help = JOB_HELP)]
     Job(JobCommand),
+    /// See triggers, pause, resume and replay them, and deal with what they have given up on
+    #[command(subcommand, after_long_help = TRIGGER_HELP)]
+    Trigger(TriggerCommand),
+    /// Run functions of applications by hand, and try them with cases
+    #[command(subcommand)]
+    Function(FunctionCommand),
     /// Try how alerts are told
     #[command(subcommand)]
     Alert(AlertCommand),
@@ -182,6 +188,18 @@ A job runs in the process of `tributary run`. Where there is none with the same 
 itself.
 
 Exit status of `job run`: 0 it succeeded, or without --wait is on its way; 1 it did not; 2 wrong usage.";
+
+const TRIGGER_HELP: &str = "\
+Examples:
+  tributary trigger list
+  tributary trigger pause billing/charge
+  tributary trigger replay billing/charge --from 2026-01-31T12:00:00Z
+  tributary trigger dlq list billing/charge
+  tributary trigger dlq replay --all billing/charge
+  tributary trigger runs --function charge --failed
+
+A trigger of an app is called APP/TRIGGER. Triggers run in the process of `tributary run`, which sees within
+seconds what is asked of them here; where there is none with the same state, they do so when it is started.";
 
 const COPY_HELP: &str = "\
 Examples:
@@ -352,7 +370,7 @@ pub(crate) struct RunArguments {
 
 #[derive(Debug, Args)]
 pub(crate) struct JobArguments {
-    /// The file that the jobs are in
+    /// The file that says what runs
     #[arg(
         long,
         value_name = "FILE",
@@ -413,6 +431,165 @@ pub(crate) enum JobCommand {
         #[command(flatten)]
         arguments: JobArguments,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum FunctionCommand {
+    /// Run a function of an application, and print what it returns
+    ///
+    /// It runs here, with the services of the configuration, and is not recorded. Exit status: 0 it
+    /// returned; 1 it threw.
+    Run {
+        /// The function
+        #[arg(value_name = "NAME")]
+        name: String,
+        /// An argument, as Extended JSON; give it again for each next one
+        #[arg(long, value_name = "EJSON")]
+        arg: Vec<String>,
+        #[command(flatten)]
+        arguments: FunctionArguments,
+    },
+    /// Try functions with the cases of a directory
+    ///
+    /// Each file NAME.json is a case, as Extended JSON: {"function": "total", "args": [{"order": 5}],
+    /// "returns": 12}; or with "throws", a text that is to be in the error, in place of "returns".
+    /// "console" is an array of texts that are to be written to the console. Exit status: 0 all agree;
+    /// 1 some do not.
+    Test {
+        /// The directory of the cases
+        #[arg(value_name = "DIRECTORY")]
+        directory: PathBuf,
+        #[command(flatten)]
+        arguments: FunctionArguments,
+    },
+}
+
+/// Which application.
+#[derive(Debug, Args)]
+pub(crate) struct FunctionArguments {
+    /// The application, where there are several
+    #[arg(long, value_name = "NAME")]
+    pub(crate) app: Option<String>,
+    #[command(flatten)]
+    pub(crate) file: JobArguments,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum TriggerCommand {
+    /// List the triggers: what they watch, and how they are doing
+    List {
+        #[command(flatten)]
+        arguments: JobArguments,
+    },
+    /// Show a trigger
+    Show {
+        /// The trigger
+        #[arg(value_name = "NAME")]
+        name: String,
+        #[command(flatten)]
+        arguments: JobArguments,
+    },
+    /// Have a trigger wait until it is resumed
+    Pause {
+        /// The trigger
+        #[arg(value_name = "NAME")]
+        name: String,
+        #[command(flatten)]
+        arguments: JobArguments,
+    },
+    /// Have a trigger go on that is paused or suspended
+    Resume {
+        /// The trigger
+        #[arg(value_name = "NAME")]
+        name: String,
+        #[command(flatten)]
+        arguments: JobArguments,
+    },
+    /// Have a trigger run for all that happened from a moment on, again where it has
+    ///
+    /// One that is suspended is resumed; one that is paused begins there when it is.
+    Replay {
+        /// The trigger
+        #[arg(value_name = "NAME")]
+        name: String,
+        /// The moment, as RFC 3339 has it: 2026-01-31T12:00:00Z
+        #[arg(long, value_name = "TIME", value_parser = crate::trigger::moment)]
+        from: chrono::DateTime<chrono::Utc>,
+        #[command(flatten)]
+        arguments: JobArguments,
+    },
+    /// See, try again and discard the events that triggers have given up on
+    #[command(subcommand)]
+    Dlq(LetterCommand),
+    /// List runs of functions, the newest first, or show one
+    Runs {
+        /// The run that is shown, by its id
+        #[arg(value_name = "RUN")]
+        run: Option<String>,
+        /// Only those of this application
+        #[arg(long, value_name = "NAME", conflicts_with = "run")]
+        app: Option<String>,
+        /// Only those of this function
+        #[arg(long, value_name = "NAME", conflicts_with = "run")]
+        function: Option<String>,
+        /// Only those of this trigger
+        #[arg(long, value_name = "NAME", conflicts_with = "run")]
+        trigger: Option<String>,
+        /// Only those that failed
+        #[arg(long, conflicts_with = "run")]
+        failed: bool,
+        /// How many at most
+        #[arg(long, value_name = "N", default_value_t = 20)]
+        limit: usize,
+        #[command(flatten)]
+        arguments: JobArguments,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum LetterCommand {
+    /// List dead letters, the newest first
+    List {
+        /// Only those of this trigger
+        #[arg(value_name = "TRIGGER")]
+        name: Option<String>,
+        /// How many at most
+        #[arg(long, value_name = "N", default_value_t = 20)]
+        limit: usize,
+        #[command(flatten)]
+        arguments: JobArguments,
+    },
+    /// Show a dead letter, and what its function was called with
+    Show {
+        /// The dead letter, by its id
+        #[arg(value_name = "ID")]
+        id: String,
+        #[command(flatten)]
+        arguments: JobArguments,
+    },
+    /// Have dead letters be tried again: those that succeed are gone
+    Replay {
+        #[command(flatten)]
+        which: LetterArguments,
+    },
+    /// Forget dead letters
+    Discard {
+        #[command(flatten)]
+        which: LetterArguments,
+    },
+}
+
+/// Which dead letters are meant.
+#[derive(Debug, Args)]
+pub(crate) struct LetterArguments {
+    /// The dead letters, by their ids
+    #[arg(value_name = "ID", required_unless_present = "all")]
+    pub(crate) ids: Vec<String>,
+    /// All of this trigger
+    #[arg(long, value_name = "TRIGGER", conflicts_with = "ids")]
+    pub(crate) all: Option<String>,
+    #[command(flatten)]
+    pub(crate) arguments: JobArguments,
 }
 
 #[derive(Debug, Subcommand)]

@@ -105,7 +105,7 @@ async fn run_job(
     let is_free = store.lock()?.is_some();
     let run = if is_free {
         console::note("no `tributary run` runs with this state: the job runs here");
-        let orchestrator = orchestrator(plan, arguments.config.clone())?;
+        let orchestrator = orchestrator(plan, arguments.config.clone(), store, None)?;
         orchestrator.run_here(name, BY, stop).await?
     } else {
         jobs.ask(name, BY).await?

@@ -7,6 +7,7 @@ mod console;
 mod copy;
 mod demo;
 mod engine;
+mod functions;
 mod health;
 mod job;
 mod lines;
@@ -16,6 +17,7 @@ mod schema;
 mod sql;
 mod sync;
 mod telemetry;
+mod trigger;
 mod verify;
 mod warehouse;
 
@@ -95,6 +97,8 @@ fn execute(command: Command) -> Result<u8> {
             Command::Sql(arguments) => sql::run(arguments, stop).await,
             Command::Run(arguments) => run::run(arguments, stop).await,
             Command::Job(command) => job::run(command, stop).await,
+            Command::Trigger(command) => trigger::run(command).await,
+            Command::Function(command) => functions::command::run(command, stop).await,
             Command::Alert(command) => alert::run(command, stop).await,
             Command::Check(arguments) => check::run(*arguments, stop).await,
             Command::Health { url } => health::run(&url, stop).await,

@@ -8,16 +8,18 @@ use serde_json::json;
 use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
+use tributary_api::Outside;
 use tributary_flow::{All, Observer};
 use tributary_model::{DescribedTable, Namespace, Result};
 use tributary_orchestrator::config::{Flow, Plan, Telemetry, Work};
 use tributary_orchestrator::control::Control;
-use tributary_orchestrator::engine::{Engine, Moved, Tell};
+use tributary_orchestrator::engine::{Engine, Moved, Tell, TriggerHost};
 use tributary_orchestrator::status::{FlowState, Notice};
 use tributary_orchestrator::{Orchestrator, Setup, Store};
 
 use crate::cli::{Output, RunArguments};
 use crate::engine::Pipes;
+use crate::functions::FunctionHost;
 use crate::metrics::FlowMetrics;
 use crate::telemetry::{self, Telemetered};
 use crate::{DONE, console};
@@ -26,16 +28,23 @@ pub(crate) async fn run(arguments: RunArguments, stop: CancellationToken) -> Res
     let plan = Plan::read(&arguments.file)?;
     let server = plan.server.clone();
     let mut telemetered = plan.telemetry.as_ref().and_then(telemetered);
-    let orchestrator = orchestrator(plan, arguments.file)?;
+    let store = Store::open(&plan.state)?;
+    let functions = Arc::new(FunctionHost::new(Arc::new(store.clone())));
+    let triggers: Arc<dyn TriggerHost> = functions.clone();
+    let orchestrator = orchestrator(plan, arguments.file, store, Some(triggers))?;
     let control: Arc<dyn Control> = orchestrator.clone();
     if let Some(telemetered) = &mut telemetered {
         telemetered.measure(Arc::clone(&control));
     }
     let api_stop = CancellationToken::new();
+    let outside = Outside {
+        ingests: None,
+        endpoints: Some(functions),
+    };
     let served = match &server {
-        Some(server) => {
-            Some(tributary_api::serve(server, Arc::clone(&control), api_stop.clone()).await?)
-        }
+        Some(server) => Some(
+            tributary_api::serve(server, Arc::clone(&control), outside, api_stop.clone()).await?,
+        ),
         None => None,
     };
     if let Some(served) = &served {
@@ -71,8 +80,12 @@ fn telemetered(telemetry: &Telemetry) -> Option<Telemetered> {
 }
 
 /// What runs a plan, that data is moved by as on the command line.
-pub(crate) fn orchestrator(plan: Plan, file: PathBuf) -> Result<Arc<Orchestrator>> {
-    let store = Store::open(&plan.state)?;
+pub(crate) fn orchestrator(
+    plan: Plan,
+    file: PathBuf,
+    store: Store,
+    triggers: Option<Arc<dyn TriggerHost>>,
+) -> Result<Arc<Orchestrator>> {
     let metrics = Arc::new(FlowMetrics::new()?);
     let engine = Measured {
         engine: Pipes,
@@ -83,6 +96,7 @@ pub(crate) fn orchestrator(plan: Plan, file: PathBuf) -> Result<Arc<Orchestrator
         file,
         store,
         engine: Arc::new(engine),
+        triggers,
         numbers: Arc::new(move || metrics.render()),
     })?;
     Ok(Arc::new(orchestrator))
@@ -177,6 +191,12 @@ async fn tell(control: Arc<dyn Control>, output: Output) {
                     run.id,
                     run.state.name()
                 )
+            }
+            Notice::Trigger(trigger) => {
+                let why = trigger
+                    .reason
+                    .map_or_else(String::new, |reason| format!(": {reason}"));
+                format!("trigger {}: {}{why}", trigger.name, trigger.state.name())
             }
             Notice::Alert(alert) => {
                 let what = match alert.recovered_at {

@@ -21,7 +21,7 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 #[utoipa::path(
     get, path = "/events", operation_id = "subscribe", tag = "overview",
     summary = "What happens from now on, as server-sent events",
-    description = "Each event is named after its kind, `flow`, `run`, `alert` or `reloaded`, and its data is a Notice as JSON. \
+    description = "Each event is named after its kind, `flow`, `run`, `trigger`, `alert` or `reloaded`, and its data is a Notice as JSON. \
         A subscriber that falls behind by too much gets the event `lagged`, with `{\"missed\": count}`, and should ask for all again; \
         then it goes on. There are 100 subscribers at most.",
     responses((status = 200, description = "The events", body = String, content_type = "text/event-stream"))
@@ -48,6 +48,7 @@ fn event(received: Result<Notice, BroadcastStreamRecvError>) -> Result<Event, ax
             let name = match &notice {
                 Notice::Flow(_) => "flow",
                 Notice::Run(_) => "run",
+                Notice::Trigger(_) => "trigger",
                 Notice::Alert(_) => "alert",
                 Notice::Reloaded(_) => "reloaded",
             };

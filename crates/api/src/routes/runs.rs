@@ -7,7 +7,7 @@ use serde::Deserialize;
 use tributary_orchestrator::status::{Run, RunDetail, RunFilter, RunState};
 use utoipa::IntoParams;
 
-use super::Answer;
+use super::{Answer, limit};
 use crate::access::Caller;
 use crate::app::Shared;
 use crate::problem::Problem;
@@ -45,15 +45,11 @@ impl TryFrom<Asked> for RunFilter {
                 return Err(wrong(format!("`{name}` has 1 to {LONGEST} characters")));
             }
         }
-        let limit = asked.limit.unwrap_or(50);
-        let limit = usize::try_from(limit)
-            .ok()
-            .filter(|limit| (1..=500).contains(limit));
         Ok(Self {
             job: asked.job,
             state: asked.state,
             before: asked.before,
-            limit: limit.ok_or_else(|| wrong("`limit` is 1 to 500".to_owned()))?,
+            limit: limit(asked.limit)?,
         })
     }
 }

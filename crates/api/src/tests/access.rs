@@ -21,18 +21,23 @@ async fn a_token_of_the_role_read_sees_and_changes_nothing() {
         let request = fixture.request(Method::GET, path).bearer_auth(READER);
         assert_eq!(request.send().await.unwrap().status(), 200, "{path}");
     }
-    for path in [
+    let changes = [
         RUNS,
         "/api/v1/reload",
         "/api/v1/flows/shop/stop",
+        "/api/v1/triggers/billing%2Fcharge/pause",
         "/api/v1/none",
-    ] {
-        let request = fixture.request(Method::POST, path).bearer_auth(READER);
+    ];
+    let changes = changes.map(|path| (Method::POST, path));
+    let discard = (Method::DELETE, "/api/v1/dead-letters/0199c2a0");
+    for (method, path) in changes.into_iter().chain([discard]) {
+        let request = fixture.request(method, path).bearer_auth(READER);
         let detail = problem(request.send().await.unwrap(), 403).await;
         assert!(detail.contains("the token dashboard"), "{detail}");
         assert!(!detail.contains(READER));
     }
     assert!(fixture.fake.asked_by.lock().unwrap().is_empty());
+    assert!(fixture.fake.done.lock().unwrap().is_empty());
 }
 
 #[tokio::test]

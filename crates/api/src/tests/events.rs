@@ -55,6 +55,7 @@ async fn subscribers_are_told_what_happens() {
     let notices = &fixture.fake.notices;
     notices.send(Notice::Flow(fake::flow())).unwrap();
     notices.send(Notice::Run(fake::run())).unwrap();
+    notices.send(Notice::Trigger(fake::trigger())).unwrap();
     notices.send(Notice::Reloaded(Reloaded::default())).unwrap();
     for subscriber in [&mut first, &mut second] {
         let (name, data) = subscriber.next().await;
@@ -64,6 +65,9 @@ async fn subscribers_are_told_what_happens() {
         let (name, data) = subscriber.next().await;
         assert_eq!(name, "run");
         assert_eq!(data["state"], "running");
+        let (name, data) = subscriber.next().await;
+        assert_eq!(name, "trigger");
+        assert_eq!(data["state"], "suspended");
         assert_eq!(subscriber.next().await.0, "reloaded");
     }
 }

@@ -8,9 +8,11 @@ use tokio::sync::{Semaphore, broadcast};
 use tributary_model::{Error, ErrorKind, Result};
 use tributary_orchestrator::control::Control;
 use tributary_orchestrator::status::{
-    AlertStatus, Cause, DecisionStatus, FlowState, FlowStatus, JobStatus, Notice, Overview,
-    Reloaded, Run, RunDetail, RunFilter, RunState, SchemaStatus, SourceStatus, StepRun,
-    TableStatus, Told,
+    AlertStatus, Cause, ConsoleLine, DeadLetterDetail, DeadLetterStatus, DecisionStatus, FlowState,
+    FlowStatus, FunctionError, FunctionRunDetail, FunctionRunFilter, FunctionRunStatus, JobStatus,
+    LetterFilter, Letters, Notice, Overview, Reloaded, Run, RunDetail, RunFilter, RunState,
+    SchemaStatus, SourceStatus, StepRun, TableStatus, Told, TriggerKind, TriggerState,
+    TriggerStatus,
 };
 
 /// So many notices a subscriber may be behind.
@@ -24,6 +26,10 @@ pub(super) struct Fake {
     /// Who had something run or cancelled.
     pub(super) asked_by: Mutex<Vec<String>>,
     pub(super) filter: Mutex<Option<RunFilter>>,
+    pub(super) letter_filter: Mutex<Option<LetterFilter>>,
+    pub(super) function_filter: Mutex<Option<FunctionRunFilter>>,
+    /// What was done to triggers and dead letters.
+    pub(super) done: Mutex<Vec<String>>,
     /// What `alerts` waits for.
     pub(super) gate: Semaphore,
 }
@@ -36,8 +42,26 @@ impl Fake {
             failure: Mutex::new(None),
             asked_by: Mutex::new(Vec::new()),
             filter: Mutex::new(None),
+            letter_filter: Mutex::new(None),
+            function_filter: Mutex::new(None),
+            done: Mutex::new(Vec::new()),
             gate: Semaphore::new(Semaphore::MAX_PERMITS),
         })
+    }
+
+    fn did(&self, what: String) {
+        self.done.lock().unwrap().push(what);
+    }
+
+    fn did_to(&self, what: &str, letters: &Letters) -> Result<usize> {
+        let Letters::These(ids) = letters else {
+            panic!("{letters:?}")
+        };
+        for id in ids {
+            known(id, &letter().id)?;
+            self.did(format!("{what} {id}"));
+        }
+        Ok(ids.len())
     }
 }
 
@@ -142,6 +166,62 @@ fn schema() -> SchemaStatus {
     }
 }
 
+/// A trigger of an app: its name has a slash.
+pub(super) fn trigger() -> TriggerStatus {
+    TriggerStatus {
+        name: "billing/charge".to_owned(),
+        app: Some("billing".to_owned()),
+        kind: TriggerKind::Database,
+        function: Some("charge".to_owned()),
+        source: Some("production".to_owned()),
+        watches: Some("shop.orders".to_owned()),
+        state: TriggerState::Suspended,
+        reason: Some("charge failed".to_owned()),
+        position_at: Some(at(2)),
+        replays_from: None,
+        lag_seconds: Some(1.5),
+        queued: Some(3),
+        in_flight: Some(0),
+        succeeded: 100,
+        failed: 4,
+        dead_letters: 1,
+        last_run_at: Some(at(3)),
+        last_error: Some("charge failed".to_owned()),
+        next_at: None,
+    }
+}
+
+pub(super) fn letter() -> DeadLetterStatus {
+    DeadLetterStatus {
+        id: "0199c2a0-0000-7000-8000-000000000002".to_owned(),
+        trigger: "billing/charge".to_owned(),
+        token: Some("82".to_owned()),
+        error: "charge failed".to_owned(),
+        attempts: 4,
+        at: at(4),
+        replaying: false,
+    }
+}
+
+pub(super) fn function_run() -> FunctionRunStatus {
+    FunctionRunStatus {
+        id: "0199c2a0-0000-7000-8000-000000000003".to_owned(),
+        app: "billing".to_owned(),
+        function: "charge".to_owned(),
+        cause: "trigger billing/charge".to_owned(),
+        subject: Some("82".to_owned()),
+        attempt: 1,
+        started_at: at(4),
+        seconds: 0.25,
+        error: Some(FunctionError {
+            message: "no such card".to_owned(),
+            file: Some("functions/charge.js".to_owned()),
+            line: Some(7),
+            stack: None,
+        }),
+    }
+}
+
 fn alert() -> AlertStatus {
     AlertStatus {
         rule: "lag".to_owned(),
@@ -168,6 +248,7 @@ impl Control for Fake {
             configured_at: at(0),
             flows: 1,
             jobs: 1,
+            triggers: 1,
             running: 1,
             alerts: 1,
         })
@@ -255,6 +336,68 @@ impl Control for Fake {
     async fn approve_schema(&self, flow: &str, table: &str) -> Result<SchemaStatus> {
         known(flow, "shop")?;
         known(table, "shop.orders").map(|()| schema())
+    }
+
+    async fn triggers(&self) -> Result<Vec<TriggerStatus>> {
+        Ok(vec![trigger()])
+    }
+
+    async fn trigger(&self, name: &str) -> Result<TriggerStatus> {
+        known(name, "billing/charge").map(|()| trigger())
+    }
+
+    async fn pause_trigger(&self, name: &str) -> Result<TriggerStatus> {
+        self.did(format!("pause {name}"));
+        self.trigger(name).await
+    }
+
+    async fn resume_trigger(&self, name: &str) -> Result<TriggerStatus> {
+        self.did(format!("resume {name}"));
+        self.trigger(name).await
+    }
+
+    async fn replay_trigger(&self, name: &str, from: DateTime<Utc>) -> Result<TriggerStatus> {
+        self.did(format!("replay {name} from {from}"));
+        self.trigger(name).await
+    }
+
+    async fn dead_letters(&self, filter: LetterFilter) -> Result<Vec<DeadLetterStatus>> {
+        *self.letter_filter.lock().unwrap() = Some(filter);
+        Ok(vec![letter()])
+    }
+
+    async fn dead_letter(&self, id: &str) -> Result<DeadLetterDetail> {
+        let letter = letter();
+        known(id, &letter.id)?;
+        Ok(DeadLetterDetail {
+            letter,
+            arguments: vec![serde_json::json!({ "operationType": "insert" }), 1.into()],
+        })
+    }
+
+    async fn replay_dead_letters(&self, letters: Letters) -> Result<usize> {
+        self.did_to("replay", &letters)
+    }
+
+    async fn discard_dead_letters(&self, letters: Letters) -> Result<usize> {
+        self.did_to("discard", &letters)
+    }
+
+    async fn function_runs(&self, filter: FunctionRunFilter) -> Result<Vec<FunctionRunStatus>> {
+        *self.function_filter.lock().unwrap() = Some(filter);
+        Ok(vec![function_run()])
+    }
+
+    async fn function_run(&self, id: &str) -> Result<FunctionRunDetail> {
+        let run = function_run();
+        known(id, &run.id)?;
+        Ok(FunctionRunDetail {
+            run,
+            console: vec![ConsoleLine {
+                level: "log".to_owned(),
+                text: "charging".to_owned(),
+            }],
+        })
     }
 
     async fn alerts(&self) -> Result<Vec<AlertStatus>> {

@@ -129,7 +129,7 @@ async fn a_port_that_is_taken_is_an_error_that_says_so() {
     let listen = address["http://".len()..].parse().unwrap();
     let server = Server { listen, ..server() };
     let stop = CancellationToken::new();
-    let served = crate::serve(&server, Fake::new(), stop).await;
+    let served = crate::serve(&server, Fake::new(), crate::Outside::default(), stop).await;
     let error = served.map(drop).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Usage);
     let text = error.to_string();

@@ -2,8 +2,10 @@
 
 mod access;
 mod document;
+mod endpoints;
 mod events;
 mod fake;
+mod ingest;
 mod limits;
 mod routes;
 mod tls;
@@ -18,9 +20,12 @@ use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 use tributary_orchestrator::config::{Role, Server, Token};
 
+use crate::Outside;
 use crate::limits::Limits;
 use crate::server::{Served, serve};
+use endpoints::Echo;
 use fake::Fake;
+use ingest::Pushed;
 
 /// Whatever takes longer does not end.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -51,6 +56,7 @@ fn tokens() -> Vec<Token> {
 
 struct Fixture {
     fake: Arc<Fake>,
+    pushed: Arc<Pushed>,
     served: Served,
     stop: CancellationToken,
     client: Client,
@@ -70,10 +76,17 @@ impl Fixture {
         let fake = Fake::new();
         let stop = CancellationToken::new();
         let control = Arc::clone(&fake) as _;
-        let served = serve(&server, control, stop.clone(), limits).await.unwrap();
+        let pushed = Arc::new(Pushed::default());
+        let outside = Outside {
+            ingests: Some(Arc::clone(&pushed) as _),
+            endpoints: Some(Arc::new(Echo)),
+        };
+        let served = serve(&server, control, outside, stop.clone(), limits);
+        let served = served.await.unwrap();
         let client = Client::builder().no_proxy().timeout(PATIENCE).build();
         Self {
             fake,
+            pushed,
             served,
             stop,
             client: client.unwrap(),

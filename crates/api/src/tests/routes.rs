@@ -3,17 +3,24 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 use tributary_model::ErrorKind;
-use tributary_orchestrator::status::{RunFilter, RunState};
+use tributary_orchestrator::status::{FunctionRunFilter, LetterFilter, RunFilter, RunState};
 
 use super::{Fixture, fake, problem};
 
 const RUN: &str = "/api/v1/runs/0199c2a0-0000-7000-8000-000000000001";
+
+const LETTER: &str = "/api/v1/dead-letters/0199c2a0-0000-7000-8000-000000000002";
+
+const FUNCTION_RUN: &str = "/api/v1/function-runs/0199c2a0-0000-7000-8000-000000000003";
 
 #[tokio::test]
 async fn every_route_answers_what_there_is() {
     let fixture = Fixture::new().await;
     let flow = serde_json::to_value(fake::flow()).unwrap();
     let run = serde_json::to_value(fake::run()).unwrap();
+    let trigger = serde_json::to_value(fake::trigger()).unwrap();
+    let letter = serde_json::to_value(fake::letter()).unwrap();
+    let function_run = serde_json::to_value(fake::function_run()).unwrap();
     let cancel = format!("{RUN}/cancel");
     // The path, where in the answer, and what is there.
     let looks = [
@@ -31,6 +38,14 @@ async fn every_route_answers_what_there_is() {
         ("/api/v1/runs", "/0", run.clone()),
         (RUN, "/steps/0/attempts", json!(1)),
         (RUN, "/job", json!("nightly")),
+        ("/api/v1/triggers", "/0", trigger.clone()),
+        ("/api/v1/triggers/billing%2Fcharge", "", trigger.clone()),
+        ("/api/v1/dead-letters", "/0", letter),
+        (LETTER, "/arguments/0/operationType", json!("insert")),
+        (LETTER, "/trigger", json!("billing/charge")),
+        ("/api/v1/function-runs", "/0", function_run),
+        (FUNCTION_RUN, "/console/0/text", json!("charging")),
+        (FUNCTION_RUN, "/error/line", json!(7)),
         ("/api/v1/alerts", "/0/rule", json!("lag")),
         ("/health", "", json!({ "status": "ok" })),
         ("/ready", "", json!({ "status": "ok" })),
@@ -45,6 +60,12 @@ async fn every_route_answers_what_there_is() {
             json!(true),
         ),
         (cancel.as_str(), "", run),
+        (
+            "/api/v1/triggers/billing%2Fcharge/pause",
+            "",
+            trigger.clone(),
+        ),
+        ("/api/v1/triggers/billing%2Fcharge/resume", "", trigger),
         ("/api/v1/alerts/test", "/0/receiver", json!("chat")),
         ("/api/v1/reload", "/kept/0", json!("shop")),
     ];
@@ -127,6 +148,108 @@ async fn runs_are_asked_for_by_job_state_place_and_number() {
         assert!(detail.contains(part), "{query}: {detail}");
     }
     assert!(fixture.fake.filter.lock().unwrap().is_none());
+}
+
+#[tokio::test]
+async fn a_trigger_is_replayed_from_a_moment() {
+    let fixture = Fixture::new().await;
+    let replay = async |body: &str| {
+        let path = "/api/v1/triggers/billing%2Fcharge/replay";
+        let request = fixture.request(Method::POST, path).body(body.to_owned());
+        request.send().await.unwrap()
+    };
+    let response = replay(r#"{"from":"2026-01-31T13:00:00+01:00"}"#).await;
+    assert_eq!(response.status(), 200);
+    assert_eq!(
+        *fixture.fake.done.lock().unwrap(),
+        ["replay billing/charge from 2026-01-31 12:00:00 UTC"]
+    );
+    let refused = [
+        ("", "this is no moment"),
+        ("{}", "missing field `from`"),
+        (r#"{"from":"yesterday"}"#, "this is no moment"),
+        (r#"{"from":"2026-01-31T12:00:00Z","to":1}"#, "`to`"),
+    ];
+    for (body, part) in refused {
+        let detail = problem(replay(body).await, 400).await;
+        assert!(detail.contains(part), "{body}: {detail}");
+    }
+    assert_eq!(fixture.fake.done.lock().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn dead_letters_are_tried_again_and_discarded() {
+    let fixture = Fixture::new().await;
+    let id = fake::letter().id;
+    let response = fixture.post(&format!("{LETTER}/replay")).await;
+    assert_eq!(response.status(), 202);
+    let discard = async |path: &str| {
+        let request = fixture.request(Method::DELETE, path);
+        request.send().await.unwrap()
+    };
+    let response = discard(LETTER).await;
+    assert_eq!(response.status(), 204);
+    assert_eq!(response.text().await.unwrap(), "");
+    assert_eq!(
+        *fixture.fake.done.lock().unwrap(),
+        [format!("replay {id}"), format!("discard {id}")]
+    );
+    problem(discard("/api/v1/dead-letters/none").await, 404).await;
+}
+
+#[tokio::test]
+async fn dead_letters_and_runs_of_functions_are_asked_for_by_what_they_are_of() {
+    let fixture = Fixture::new().await;
+    let get = async |path: &str| fixture.get(&format!("/api/v1/{path}")).await;
+    assert_eq!(get("dead-letters").await.status(), 200);
+    let none = LetterFilter {
+        limit: 50,
+        ..LetterFilter::default()
+    };
+    assert_eq!(
+        fixture.fake.letter_filter.lock().unwrap().take(),
+        Some(none)
+    );
+    let path = "dead-letters?trigger=billing/charge&before=l1&limit=2";
+    assert_eq!(get(path).await.status(), 200);
+    let all = LetterFilter {
+        trigger: Some("billing/charge".to_owned()),
+        before: Some("l1".to_owned()),
+        limit: 2,
+    };
+    assert_eq!(fixture.fake.letter_filter.lock().unwrap().take(), Some(all));
+
+    assert_eq!(get("function-runs").await.status(), 200);
+    let none = FunctionRunFilter {
+        limit: 50,
+        ..FunctionRunFilter::default()
+    };
+    let taken = || fixture.fake.function_filter.lock().unwrap().take();
+    assert_eq!(taken(), Some(none));
+    let path = "function-runs?app=a&function=f&trigger=a%2Ft&failed=true&before=r1&limit=500";
+    assert_eq!(get(path).await.status(), 200);
+    let all = FunctionRunFilter {
+        app: Some("a".to_owned()),
+        function: Some("f".to_owned()),
+        trigger: Some("a/t".to_owned()),
+        failed: true,
+        before: Some("r1".to_owned()),
+        limit: 500,
+    };
+    assert_eq!(taken(), Some(all));
+    let refused = [
+        ("dead-letters?limit=0", "1 to 500"),
+        ("dead-letters?trigger=", "`trigger` has 1 to 400 characters"),
+        ("dead-letters?page=2", "page"),
+        ("function-runs?failed=perhaps", "failed"),
+        ("function-runs?limit=501", "1 to 500"),
+        ("function-runs?function=", "`function` has 1 to 400"),
+    ];
+    for (path, part) in refused {
+        let detail = problem(get(path).await, 400).await;
+        assert!(detail.contains(part), "{path}: {detail}");
+    }
+    assert_eq!(taken(), None);
 }
 
 #[tokio::test]

@@ -110,7 +110,7 @@ async fn fails(certificate: &Path, key: &Path, parts: &[&str]) {
     let tls = Some((certificate.to_owned(), key.to_owned()));
     let server = Server { tls, ..server() };
     let stop = CancellationToken::new();
-    let served = crate::serve(&server, Fake::new(), stop).await;
+    let served = crate::serve(&server, Fake::new(), crate::Outside::default(), stop).await;
     let error = served.map(drop).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Usage);
     let text = error.to_string();

@@ -8,7 +8,8 @@ use serde_json::{Map, Value};
 
 use super::AppSettings;
 use super::problem::{Finding, Problem};
-use super::secret::{Secret, secret_variable};
+use super::secret::secret_variable;
+use crate::services::Secret;
 
 /// The largest file that is read, in bytes.
 pub(super) const LARGEST_FILE: u64 = 8 << 20;

@@ -6,7 +6,7 @@ use super::directory::Directory;
 use super::fields::Fields;
 use super::function::{Function, refuse_users};
 use super::problem::meant;
-use super::secret::Secret;
+use crate::services::Secret;
 use super::service::Services;
 use crate::script::Source;
 

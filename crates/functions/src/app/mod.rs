@@ -38,7 +38,7 @@ pub use endpoint::{Endpoint, EndpointMethod, ReturnType, Validation};
 pub use function::Function;
 pub use log_forwarder::{LogAction, LogForwarder};
 pub use problem::{Finding, Problem};
-pub use secret::{Secret, secret_variable};
+pub use secret::secret_variable;
 pub use service::{Service, ServiceKind};
 pub use summary::{Summary, TriggerSummary};
 pub use trigger::{

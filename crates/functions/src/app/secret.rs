@@ -1,30 +1,4 @@
-//! Texts that nobody is told.
-
-use std::fmt;
-
-/// A password, a token or a key: it never shows in logs.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
-
-impl Secret {
-    /// The text itself.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl From<String> for Secret {
-    fn from(text: String) -> Self {
-        Self(text)
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("***")
-    }
-}
+//! Secrets of an application, by their names.
 
 /// The environment variable that a secret of an application is looked for in, where none has the very name
 /// of the secret: letters, digits and `_` stay, anything else becomes `_`.

@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use super::directory::Directory;
 use super::fields::Fields;
-use super::secret::Secret;
+use crate::services::Secret;
 
 /// Settings that are secrets also where they are written in the open, as older exports have them.
 const SECRET_SETTINGS: [&str; 7] = [

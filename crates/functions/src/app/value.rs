@@ -9,7 +9,7 @@ use tributary_convert::extjson;
 
 use super::directory::Directory;
 use super::fields::Fields;
-use super::secret::Secret;
+use crate::services::Secret;
 
 /// The environments that App Services knows, and the file of each.
 const ENVIRONMENTS: [(&str, &str); 5] = [

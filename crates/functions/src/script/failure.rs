@@ -44,7 +44,10 @@ pub(super) fn user_stack(stack: &str) -> String {
 /// The file and line that a line of a trace names, as `at name (file:line:column)` or `at file:line:column`.
 fn place(line: &str) -> Option<(String, u32)> {
     let call = line.trim().strip_prefix("at ")?;
-    let inner = match call.strip_suffix(')').and_then(|call| call.split_once(" (")) {
+    let inner = match call
+        .strip_suffix(')')
+        .and_then(|call| call.split_once(" ("))
+    {
         Some((_, inner)) => inner,
         None => call,
     };
@@ -64,9 +67,7 @@ mod tests {
         assert_eq!(failure.place, Some(("functions/a (1).js".to_owned(), 3)));
         assert_eq!(
             failure.stack.as_deref(),
-            Some(
-                "    at sum (functions/a (1).js:3:9)\n    at <anonymous> (functions/b.js:7:1)"
-            )
+            Some("    at sum (functions/a (1).js:3:9)\n    at <anonymous> (functions/b.js:7:1)")
         );
     }
 

@@ -167,3 +167,20 @@ pub enum FailureKind {
     /// Its thread ended, through no fault of its own.
     Lost,
 }
+
+impl Outcome {
+    /// That of a call which could not be begun.
+    pub(crate) fn lost(message: &str) -> Self {
+        Self {
+            result: Err(Failure {
+                kind: FailureKind::Lost,
+                name: String::new(),
+                message: message.to_owned(),
+                place: None,
+                stack: None,
+            }),
+            console: Vec::new(),
+            duration: Duration::ZERO,
+        }
+    }
+}

@@ -171,10 +171,7 @@ mod tests {
             text: text.into(),
         };
         Files::new(&Program {
-            functions: BTreeMap::from([(
-                "orders/copy".to_owned(),
-                source("orders/copy.js", ""),
-            )]),
+            functions: BTreeMap::from([("orders/copy".to_owned(), source("orders/copy.js", ""))]),
             modules: modules
                 .iter()
                 .map(|(path, text)| ((*path).to_owned(), source(path, text)))
@@ -209,7 +206,10 @@ mod tests {
             ("node_modules/one/lib/main.js", ""),
             ("node_modules/one/other.js", ""),
             ("node_modules/@scope/two/index.js", ""),
-            ("node_modules/three/package.json", r#"{"exports": "./x.js", "main": "no.js"}"#),
+            (
+                "node_modules/three/package.json",
+                r#"{"exports": "./x.js", "main": "no.js"}"#,
+            ),
             ("node_modules/three/x.js", ""),
             (
                 "node_modules/four/package.json",
@@ -231,9 +231,17 @@ mod tests {
                 "three",
                 "node_modules/one/node_modules/three/index.js",
             ),
-            ("node_modules/one/lib/main.js", "four", "node_modules/four/x.cjs"),
+            (
+                "node_modules/one/lib/main.js",
+                "four",
+                "node_modules/four/x.cjs",
+            ),
         ] {
-            assert_eq!(files.resolve(from, name).as_deref(), Some(path), "{name} from {from}");
+            assert_eq!(
+                files.resolve(from, name).as_deref(),
+                Some(path),
+                "{name} from {from}"
+            );
         }
         assert_eq!(files.resolve("a.js", "five"), None);
         assert_eq!(files.resolve("a.js", "@scope"), None);

@@ -52,10 +52,7 @@ pub(super) fn raise(ctx: &Ctx<'_>, unwritable: Unwritable) -> Error {
 }
 
 /// The classes of the context.
-fn with_types<'js, R>(
-    ctx: &Ctx<'js>,
-    act: impl FnOnce(&Types<'js>) -> Result<R>,
-) -> Result<R> {
+fn with_types<'js, R>(ctx: &Ctx<'js>, act: impl FnOnce(&Types<'js>) -> Result<R>) -> Result<R> {
     let types = ctx.userdata::<Types<'js>>().ok_or(Error::Unknown)?;
     act(&types)
 }
@@ -93,15 +90,16 @@ fn data<'js>(ctx: &Ctx<'js>, object: &Object<'js>) -> Result<()> {
     )?;
     define(
         "fromHex",
-        Function::new(ctx.clone(), |ctx: Ctx<'js>, digits: Value<'js>| {
-            match hex::decode(raw::text(&digits)?) {
+        Function::new(
+            ctx.clone(),
+            |ctx: Ctx<'js>, digits: Value<'js>| match hex::decode(raw::text(&digits)?) {
                 Ok(bytes) => raw::new_bytes(&ctx, &bytes),
                 Err(_) => Err(Exception::throw_type(
                     &ctx,
                     "the text must be pairs of hexadecimal digits",
                 )),
-            }
-        }),
+            },
+        ),
     )?;
     define(
         "toBase64",
@@ -111,12 +109,13 @@ fn data<'js>(ctx: &Ctx<'js>, object: &Object<'js>) -> Result<()> {
     )?;
     define(
         "fromBase64",
-        Function::new(ctx.clone(), |ctx: Ctx<'js>, text: Value<'js>| {
-            match BASE64_LENIENT.decode(raw::text(&text)?) {
+        Function::new(
+            ctx.clone(),
+            |ctx: Ctx<'js>, text: Value<'js>| match BASE64_LENIENT.decode(raw::text(&text)?) {
                 Ok(bytes) => raw::new_bytes(&ctx, &bytes),
                 Err(_) => Err(Exception::throw_type(&ctx, "the text must be Base64")),
-            }
-        }),
+            },
+        ),
     )?;
     define(
         "toText",
@@ -132,15 +131,16 @@ fn data<'js>(ctx: &Ctx<'js>, object: &Object<'js>) -> Result<()> {
     )?;
     define(
         "decimalFromString",
-        Function::new(ctx.clone(), |ctx: Ctx<'js>, text: Value<'js>| {
-            match Decimal128::from_str(&raw::text(&text)?) {
+        Function::new(
+            ctx.clone(),
+            |ctx: Ctx<'js>, text: Value<'js>| match Decimal128::from_str(&raw::text(&text)?) {
                 Ok(decimal) => string(&ctx, hex::encode(decimal.bytes())),
                 Err(_) => Err(Exception::throw_type(
                     &ctx,
                     "the text must be a number of up to 34 digits",
                 )),
-            }
-        }),
+            },
+        ),
     )?;
     define(
         "decimalToString",
@@ -217,10 +217,7 @@ fn run<'js>(ctx: &Ctx<'js>, object: &Object<'js>, host: &Rc<Host>) -> Result<()>
     let clear = move |id: f64| at.clear_timer(id as u64);
     object.set("clearTimer", Function::new(ctx.clone(), clear)?)?;
     let at = Rc::clone(host);
-    object.set(
-        "run",
-        Function::new(ctx.clone(), move || number(at.run()))?,
-    )?;
+    object.set("run", Function::new(ctx.clone(), move || number(at.run()))?)?;
     let at = Rc::clone(host);
     let request = move |ctx: Ctx<'js>| match at.request() {
         Some(request) => with_types(&ctx, |types| values::read_document(&ctx, types, &request)),
@@ -243,7 +240,8 @@ fn run<'js>(ctx: &Ctx<'js>, object: &Object<'js>, host: &Rc<Host>) -> Result<()>
         })))
     };
     object.set("call", Function::new(ctx.clone(), call)?)?;
-    let user_stack = |ctx: Ctx<'js>, stack: Value<'js>| string(&ctx, user_stack(&raw::text(&stack)?));
+    let user_stack =
+        |ctx: Ctx<'js>, stack: Value<'js>| string(&ctx, user_stack(&raw::text(&stack)?));
     object.set("userStack", Function::new(ctx.clone(), user_stack)?)
 }
 
@@ -267,7 +265,10 @@ fn application<'js>(ctx: &Ctx<'js>, object: &Object<'js>, program: &Arc<Program>
             Ok(all.into_value())
         })
     };
-    object.set("environmentValues", Function::new(ctx.clone(), environment)?)?;
+    object.set(
+        "environmentValues",
+        Function::new(ctx.clone(), environment)?,
+    )?;
     let of = Arc::clone(program);
     let service = move |name: Value<'js>| -> Result<Option<String>> {
         Ok(of.services.get(&raw::text(&name)?).cloned())

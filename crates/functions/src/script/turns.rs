@@ -54,6 +54,8 @@ struct Run<'js> {
     started: Instant,
     deadline: Instant,
     console: Console,
+    /// Which run it is to those outside.
+    number: u64,
     request: Option<Bytes>,
     has_request: bool,
     returned: Returned<'js>,
@@ -205,6 +207,7 @@ impl<'w, 'js> Turns<'w, 'js> {
                 .checked_add(self.work.limits.timeout)
                 .unwrap_or_else(|| started + Duration::from_secs(86_400 * 365)),
             console: Console::new(self.work.limits.console),
+            number: call.run,
             has_request: call.request.is_some(),
             request: call.request.clone(),
             returned: Returned::Nothing,
@@ -457,8 +460,10 @@ impl<'w, 'js> Turns<'w, 'js> {
             .collect();
         for (rejected, reason) in rejections {
             if !own.contains(&rejected) {
-                self.host
-                    .print("error", format!("a promise was rejected and nobody looked: {reason}"));
+                self.host.print(
+                    "error",
+                    format!("a promise was rejected and nobody looked: {reason}"),
+                );
             }
         }
     }

@@ -6,6 +6,7 @@
 //! (`journal`). `recursion` notices triggers that set themselves off.
 
 mod arguments;
+mod event_bridge;
 mod host;
 mod journal;
 mod keeper;
@@ -30,8 +31,10 @@ use tributary_flow::EventSource;
 
 use crate::script::Outcome;
 
+pub use event_bridge::EventBridgeProcessor;
 pub use host::Host;
 pub use live::{DURATION_BOUNDS, Durations, LiveState, LiveTrigger};
+pub(crate) use journal::{run_of, text_of};
 pub use script::ScriptProcessor;
 
 /// A trigger that is to run.

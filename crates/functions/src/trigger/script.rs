@@ -5,11 +5,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use tokio::sync::OnceCell;
-use tributary_model::Result;
 
 use super::witness::{Witness, Witnessed};
 use super::{Processor, Selection, Task, Written};
-use crate::script::{Call, Failure, FailureKind, Isolate, Limits, Outcome, Program};
+use crate::script::{Call, Isolate, Limits, Outcome, Program};
 use crate::services::Services;
 
 /// Runs a function of an application.
@@ -56,7 +55,7 @@ impl ScriptProcessor {
         }
     }
 
-    async fn isolate(&self, place: usize) -> Result<&Isolate, Failure> {
+    async fn isolate(&self, place: usize) -> Result<&Isolate, Outcome> {
         let isolate = self.isolates.get(place % self.isolates.len());
         let begin = async || {
             Isolate::start(
@@ -68,9 +67,9 @@ impl ScriptProcessor {
         };
         let begun = match isolate {
             Some(isolate) => isolate.get_or_try_init(begin).await,
-            None => return Err(lost("there is no thread to run it")),
+            None => return Err(Outcome::lost("there is no thread to run it")),
         };
-        begun.map_err(|error| lost(&error.to_string()))
+        begun.map_err(|error| Outcome::lost(&error.to_string()))
     }
 
     fn call(&self, task: Task) -> Call {
@@ -83,31 +82,13 @@ impl ScriptProcessor {
     }
 }
 
-fn lost(message: &str) -> Failure {
-    Failure {
-        kind: FailureKind::Lost,
-        name: String::new(),
-        message: message.to_owned(),
-        place: None,
-        stack: None,
-    }
-}
-
-fn failed(failure: Failure) -> Outcome {
-    Outcome {
-        result: Err(failure),
-        console: Vec::new(),
-        duration: std::time::Duration::ZERO,
-    }
-}
-
 #[async_trait]
 impl Processor for ScriptProcessor {
     async fn run(&self, task: Task) -> Outcome {
         let place = self.next.fetch_add(1, Ordering::Relaxed);
         match self.isolate(place).await {
             Ok(isolate) => isolate.run(self.call(task)).await,
-            Err(failure) => failed(failure),
+            Err(lost) => lost,
         }
     }
 
@@ -117,7 +98,7 @@ impl Processor for ScriptProcessor {
                 let calls = tasks.into_iter().map(|task| self.call(task)).collect();
                 isolate.run_in_order(calls).await
             }
-            Err(failure) => vec![failed(failure)],
+            Err(lost) => vec![lost],
         }
     }
 

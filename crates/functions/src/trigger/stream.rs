@@ -8,7 +8,7 @@ use bson::doc;
 use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
-use tributary_flow::{EventSource, RawEvent, RawEvents, Watch};
+use tributary_flow::{EventSource, RawEvent, RawEvents, WantedEvents, Watch};
 use tributary_model::{Error, ErrorKind, Position, Result};
 
 use super::Selection;
@@ -61,6 +61,7 @@ pub(super) struct Hub {
 /// A trigger, to its stream.
 struct Member {
     selection: Selection,
+    wanted: WantedEvents,
     /// What it has been told, or begins behind.
     position: Position,
     out: mpsc::Sender<Result<Delivery>>,
@@ -84,6 +85,7 @@ impl Hub {
             before_change: selection.before_change,
         };
         let member = Member {
+            wanted: wanted(&selection),
             selection,
             position: from,
             out,
@@ -265,21 +267,7 @@ fn spawn(stream: Stream) {
 
 impl Member {
     fn wants(&self, event: &RawEvent) -> bool {
-        let of = |wanted: &Option<String>, is: Option<&str>| {
-            wanted
-                .as_deref()
-                .is_none_or(|wanted| is.is_some_and(|is| is == wanted))
-        };
-        let Selection {
-            database,
-            collection,
-            operations,
-            ..
-        } = &self.selection;
-        of(database, Some(&event.database))
-            && of(collection, event.collection.as_deref())
-            && operations.contains(&event.operation)
-            && !self.position.has_passed(&event.token, event.cluster_time)
+        self.wanted.takes(event) && !self.position.has_passed(&event.token, event.cluster_time)
     }
 }
 
@@ -301,20 +289,13 @@ fn watch_of<'a>(selections: impl Iterator<Item = &'a Selection>) -> Watch {
         Some(_) => same(|selection| &selection.collection),
         None => None,
     };
-    let any: Vec<bson::Document> = selections
-        .iter()
-        .map(|selection| {
-            let mut wanted = doc! { "operationType": { "$in": &selection.operations } };
-            if let Some(database) = &selection.database {
-                wanted.insert("ns.db", database);
-            }
-            if let Some(collection) = &selection.collection {
-                wanted.insert("ns.coll", collection);
-            }
-            wanted
-        })
-        .collect();
-    let mut stages = vec![raw(&doc! { "$match": { "$or": any } })];
+    let wanted = selections.iter().map(|selection| WantedEvents {
+        database: selection.database.clone(),
+        collection: selection.collection.clone(),
+        operations: selection.operations.clone(),
+    });
+    // The same, for sources that look at stages alone.
+    let mut stages = Vec::new();
     let mut is_projected = false;
     // Those with stages of their own are alone.
     if let [selection] = selections[..] {
@@ -329,6 +310,7 @@ fn watch_of<'a>(selections: impl Iterator<Item = &'a Selection>) -> Watch {
     Watch {
         database,
         collection,
+        wanted: wanted.collect(),
         stages,
         is_projected,
         full_document: selections.iter().any(|selection| selection.full_document),
@@ -339,6 +321,15 @@ fn watch_of<'a>(selections: impl Iterator<Item = &'a Selection>) -> Watch {
                 .iter()
                 .any(|operation| !ORDINARY.contains(&operation.as_str()))
         }),
+    }
+}
+
+/// The events that a trigger runs for.
+fn wanted(selection: &Selection) -> WantedEvents {
+    WantedEvents {
+        database: selection.database.clone(),
+        collection: selection.collection.clone(),
+        operations: selection.operations.clone(),
     }
 }
 

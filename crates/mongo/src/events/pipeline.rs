@@ -1,7 +1,7 @@
 //! The stages of a change stream that passes events on as they are.
 
 use mongodb::bson::{Bson, Document, RawDocument, doc};
-use tributary_flow::Watch;
+use tributary_flow::{WantedEvents, Watch};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::changes::Server;
@@ -30,6 +30,11 @@ impl<'a> Stream<'a> {
         }
         if watch.is_projected {
             keep_aside(&mut stages);
+        }
+        if !watch.wanted.is_empty() {
+            // Before all others: the server looks at no event that nobody wants.
+            let wanted: Vec<Document> = watch.wanted.iter().map(wanted).collect();
+            stages.insert(0, doc! { "$match": { "$or": wanted } });
         }
         Ok(Self {
             watch,
@@ -78,6 +83,18 @@ impl<'a> Stream<'a> {
         }
         pipeline
     }
+}
+
+/// The condition of an event that is wanted.
+fn wanted(events: &WantedEvents) -> Document {
+    let mut wanted = doc! { "operationType": { "$in": &events.operations } };
+    if let Some(database) = &events.database {
+        wanted.insert("ns.db", database);
+    }
+    if let Some(collection) = &events.collection {
+        wanted.insert("ns.coll", collection);
+    }
+    wanted
 }
 
 /// Makes the stages keep what is needed of each event.

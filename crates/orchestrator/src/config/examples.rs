@@ -64,12 +64,23 @@ fn files(directory: &Path) -> Vec<PathBuf> {
         {
             let text = std::fs::read_to_string(&path).unwrap();
             let mut lines = text.lines();
-            if lines.any(|line| ["sources:", "flows:", "jobs:"].contains(&line)) {
+            if lines.any(|line| ["sources:", "flows:", "jobs:", "triggers:"].contains(&line)) {
                 found.push(path);
             }
         }
     }
     found
+}
+
+#[test]
+fn the_functions_of_the_example_with_triggers_are_there() {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/configurations");
+    let text = std::fs::read_to_string(directory.join("triggers.yaml")).unwrap();
+    let plan = Plan::parse(&text, &directory, &variable).unwrap();
+    assert!(plan.triggers.len() >= 2 && plan.apps.len() == 1);
+    for trigger in plan.triggers.values() {
+        assert!(trigger.function.is_file(), "{}", trigger.function.display());
+    }
 }
 
 #[test]
@@ -81,7 +92,10 @@ fn every_example_is_a_plan_without_problems() {
         let text = std::fs::read_to_string(&file).unwrap();
         let plan = Plan::parse(&text, Path::new("/etc/tributary"), &variable);
         let plan = plan.unwrap_or_else(|problems| panic!("{}: {problems:#?}", file.display()));
-        let does_something = !plan.flows.is_empty() || !plan.jobs.is_empty();
+        let does_something = !plan.flows.is_empty()
+            || !plan.jobs.is_empty()
+            || !plan.triggers.is_empty()
+            || !plan.apps.is_empty();
         assert!(does_something, "{}", file.display());
     }
 }

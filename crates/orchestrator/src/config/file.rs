@@ -1,5 +1,7 @@
 //! The file as it is written: what may stand where.
 
+mod triggers;
+
 use std::collections::BTreeMap;
 use std::num::{NonZeroU32, NonZeroU64};
 
@@ -8,6 +10,9 @@ use serde::Deserialize;
 use serde_saphyr::Spanned;
 
 use super::values::{Name, Period, Secret, Text};
+
+pub(super) use triggers::{AppEntry, AwsEntry, FunctionEntry, TriggerEntry};
+pub use triggers::{ChangeKind, Environment, OnFailure};
 
 /// Everything by its name.
 pub(super) type Named<T> = BTreeMap<Name, T>;
@@ -36,6 +41,12 @@ pub(super) struct File {
     /// What runs by a schedule, on an event or by hand.
     #[schemars(with = "Named<JobEntry>")]
     pub(super) jobs: Named<Spanned<JobEntry>>,
+    /// Applications with triggers and functions: directories as App Services exports them.
+    #[schemars(with = "Named<AppEntry>")]
+    pub(super) apps: Named<Spanned<AppEntry>>,
+    /// Triggers without an application.
+    #[schemars(with = "Named<TriggerEntry>")]
+    pub(super) triggers: Named<Spanned<TriggerEntry>>,
     /// Who is told of what.
     pub(super) alerts: AlertsEntry,
     /// The HTTP API. Without it nothing listens.
@@ -487,8 +498,8 @@ pub(super) struct AlertsEntry {
     /// Who can be told, by name
     #[schemars(with = "Named<ReceiverEntry>")]
     pub(super) notify: Named<Spanned<ReceiverEntry>>,
-    /// What is told, by name. [default: failed runs and flows, schema changes that wait, and an oplog
-    /// window below a day, to all receivers]
+    /// What is told, by name. [default: failed runs and flows, schema changes that wait, triggers that are
+    /// suspended, and an oplog window below a day, to all receivers]
     #[schemars(with = "Option<Named<RuleEntry>>")]
     pub(super) rules: Option<Named<Spanned<RuleEntry>>>,
 }
@@ -556,6 +567,10 @@ pub(super) struct RuleEntry {
     #[serde(default)]
     #[schemars(with = "Vec<Text>")]
     pub(super) jobs: Vec<Spanned<Text>>,
+    /// Of which triggers; those of applications as APP/TRIGGER. [default: all]
+    #[serde(default)]
+    #[schemars(with = "Vec<Text>")]
+    pub(super) triggers: Vec<Spanned<Text>>,
     /// Who is told, by name. [default: all]
     #[serde(default)]
     #[schemars(with = "Vec<String>")]
@@ -583,6 +598,10 @@ pub enum Condition {
     OplogWindowBelow(Period),
     /// So many values or more went to `_rescued_data` within an hour
     RescuedValues(NonZeroU64),
+    /// A trigger is suspended, or cannot run, until it goes on
+    TriggerSuspended,
+    /// A trigger has so many dead letters or more
+    DeadLetters(NonZeroU64),
     /// The disk of the state, or of a lake in a directory, is full to more than so many percent
     DiskAbove(Percent),
 }
@@ -653,7 +672,7 @@ pub(super) struct TokenEntry {
 pub enum Role {
     /// To see everything
     Read,
-    /// And to start, stop, cancel and approve
+    /// And to start, stop, cancel, approve, replay and discard
     Operate,
 }
 

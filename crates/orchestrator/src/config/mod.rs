@@ -19,16 +19,17 @@ use std::path::Path;
 use tributary_model::{Error, ErrorKind, Result};
 
 pub use file::{
-    CatchUp, Condition, FollowEntry, Format, OnDrop, OnLostHistory, OnSchemaChange, Overlap,
-    Parallel, Percent, ReadPreference, Role,
+    CatchUp, ChangeKind, Condition, Environment, FollowEntry, Format, OnDrop, OnFailure,
+    OnLostHistory, OnSchemaChange, Overlap, Parallel, Percent, ReadPreference, Role,
 };
 pub use plan::{
-    Command, Copy, Email, End, Flow, Job, Layout, MailTls, OnObject, Place, PlaceKind, Plan, Query,
-    Receiver, Retries, Route, Rule, Schedule, Script, Server, Source, Step, Sync, Telemetry, Token,
-    Verify, Warehouse, Watched, Work,
+    App, Changes, Command, Copy, Email, End, Flow, FunctionOptions, Job, Layout, MailTls, Occasion,
+    OnObject, Place, PlaceKind, Plan, Query, Reach, Receiver, Retries, Route, Rule, Schedule,
+    Script, Server, Source, Step, Sync, Telemetry, Token, Trigger, Verify, Warehouse, Watched,
+    Work,
 };
 pub use problem::Problem;
-pub use values::{Name, Period, Secret, Text};
+pub use values::{Memory, Name, Period, Secret, Text};
 
 use file::File;
 

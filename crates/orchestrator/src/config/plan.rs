@@ -1,5 +1,7 @@
 //! What the file says, once it has been checked: plain values without places in a text.
 
+mod triggers;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -12,6 +14,8 @@ use super::file::{
     CatchUp, Condition, FollowEntry, Format, Overlap, Parallel, ReadPreference, Role,
 };
 use super::values::{Secret, Text};
+
+pub use triggers::{App, Changes, FunctionOptions, Occasion, Reach, Trigger};
 
 /// All that is to run.
 #[derive(Debug, Clone)]
@@ -28,6 +32,10 @@ pub struct Plan {
     pub flows: BTreeMap<String, Flow>,
     /// What runs at times, by name.
     pub jobs: BTreeMap<String, Job>,
+    /// Applications, by name.
+    pub apps: BTreeMap<String, App>,
+    /// Triggers without one, by name.
+    pub triggers: BTreeMap<String, Trigger>,
     /// Who can be told, by name.
     pub receivers: BTreeMap<String, Receiver>,
     /// What they are told, by name.
@@ -382,6 +390,8 @@ pub struct Rule {
     pub flows: Vec<glob::Pattern>,
     /// Of which jobs; none for all.
     pub jobs: Vec<glob::Pattern>,
+    /// Of which triggers; none for all.
+    pub triggers: Vec<glob::Pattern>,
     /// Who is told.
     pub notify: Vec<String>,
     /// How often it is told again.

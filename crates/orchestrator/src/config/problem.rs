@@ -22,7 +22,7 @@ impl Problem {
         Self {
             line: is_known.then(|| location.line()),
             column: is_known.then(|| location.column()),
-            what: what.into(),
+            what: in_one_line(&what.into()),
         }
     }
 
@@ -50,6 +50,11 @@ impl Problem {
         };
         Self::at(error.location().unwrap_or(Location::UNKNOWN), what)
     }
+}
+
+/// A text of the file may be of several lines, and what is told of it is one.
+fn in_one_line(text: &str) -> String {
+    text.replace(['\n', '\r'], " ")
 }
 
 /// The text of an error without what it says of its place, in one line.

@@ -1,13 +1,13 @@
 //! From what the file says to what is to run: names are looked up, defaults filled in, and all that
 //! is wrong is gathered.
 
+mod triggers;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 use std::time::Duration;
 
 use chrono_tz::Tz;
-use croner::Cron;
 use serde_saphyr::{Location, Spanned};
 use url::Url;
 
@@ -74,13 +74,21 @@ impl Resolver<'_> {
             .collect();
         self.check_order("job", "after", &names, &follows);
         let jobs = named(file.jobs, |_, job| self.job(job));
+        let apps = named(file.apps, |name, app| self.app(name, app));
+        let triggers = named(file.triggers, |name, trigger| self.trigger(name, trigger));
         let alerts = file.alerts;
         let receivers: BTreeMap<String, Receiver> =
             named_from(&alerts.notify, |entry| self.receiver(entry))
                 .into_iter()
                 .filter_map(|(name, receiver)| Some((name, receiver?)))
                 .collect();
-        let rules = self.rules(&alerts, &flows, &names);
+        let known = Known {
+            flows: flows.keys().cloned().collect(),
+            jobs: names.into_iter().collect(),
+            triggers: triggers.keys().cloned().collect(),
+            apps: apps.keys().cloned().collect(),
+        };
+        let rules = self.rules(&alerts, &known);
         let server = file.server.and_then(|server| self.server(server));
         let telemetry = file.telemetry.and_then(|entry| self.telemetry(entry));
         Plan {
@@ -95,6 +103,14 @@ impl Resolver<'_> {
             jobs: jobs
                 .into_iter()
                 .filter_map(|(name, job)| Some((name, job?)))
+                .collect(),
+            apps: apps
+                .into_iter()
+                .filter_map(|(name, app)| Some((name, app?)))
+                .collect(),
+            triggers: triggers
+                .into_iter()
+                .filter_map(|(name, trigger)| Some((name, trigger?)))
                 .collect(),
             receivers,
             rules,
@@ -414,20 +430,7 @@ impl Resolver<'_> {
     }
 
     fn schedule(&mut self, entry: &ScheduleEntry) -> Option<Schedule> {
-        let text = entry.cron.value.as_str();
-        let cron = match Cron::from_str(text) {
-            Ok(cron) => cron,
-            Err(error) => {
-                self.wrong(
-                    entry.cron.referenced,
-                    format!(
-                        "`{text}` is no cron pattern: {}; write minute, hour, day of month, month and day of week, such as `0 2 * * *`",
-                        error.to_string().trim_end_matches('.').to_lowercase()
-                    ),
-                );
-                return None;
-            }
-        };
+        let cron = self.cron_pattern(&entry.cron)?;
         let time_zone = match &entry.time_zone {
             None => Tz::UTC,
             Some(name) => match name.value.as_str().parse() {
@@ -442,16 +445,9 @@ impl Resolver<'_> {
                 }
             },
         };
-        let now = chrono::Utc::now().with_timezone(&time_zone);
-        if cron.find_next_occurrence(&now, false).is_err() {
-            self.wrong(
-                entry.cron.referenced,
-                format!("`{text}` is a moment that never comes"),
-            );
-            return None;
-        }
+        self.check_comes(&entry.cron, &cron, time_zone)?;
         Some(Schedule {
-            text: text.to_owned(),
+            text: entry.cron.value.as_str().to_owned(),
             cron,
             time_zone,
             catch_up: entry.catch_up,
@@ -758,28 +754,15 @@ impl Resolver<'_> {
         }))
     }
 
-    fn rules(
-        &mut self,
-        alerts: &AlertsEntry,
-        flows: &BTreeMap<String, Option<Flow>>,
-        jobs: &BTreeSet<String>,
-    ) -> BTreeMap<String, Rule> {
+    fn rules(&mut self, alerts: &AlertsEntry, known: &Known) -> BTreeMap<String, Rule> {
         let everybody: Vec<String> = alerts.notify.keys().map(Name::to_string).collect();
         let Some(rules) = &alerts.rules else {
             return default_rules(&everybody);
         };
-        let flows: Vec<&str> = flows.keys().map(String::as_str).collect();
-        let jobs: Vec<&str> = jobs.iter().map(String::as_str).collect();
-        named_from(rules, |entry| self.rule(entry, &everybody, &flows, &jobs))
+        named_from(rules, |entry| self.rule(entry, &everybody, known))
     }
 
-    fn rule(
-        &mut self,
-        entry: &Spanned<RuleEntry>,
-        everybody: &[String],
-        flows: &[&str],
-        jobs: &[&str],
-    ) -> Rule {
+    fn rule(&mut self, entry: &Spanned<RuleEntry>, everybody: &[String], known: &Known) -> Rule {
         let rule = &entry.value;
         for name in &rule.notify {
             if !everybody.contains(&name.value) {
@@ -799,17 +782,26 @@ impl Resolver<'_> {
             false => rule.notify.iter().map(|name| name.value.clone()).collect(),
         };
         let of_jobs = rule.when == Condition::RunFailed;
-        let of_flows = !of_jobs && !matches!(rule.when, Condition::DiskAbove(_));
+        let of_triggers = matches!(
+            rule.when,
+            Condition::TriggerSuspended | Condition::DeadLetters(_)
+        );
+        let of_flows = !of_jobs && !of_triggers && !matches!(rule.when, Condition::DiskAbove(_));
         if !of_jobs && let Some(first) = rule.jobs.first() {
             self.wrong(first.referenced, "`jobs` is for `run_failed`");
         }
         if !of_flows && let Some(first) = rule.flows.first() {
             self.wrong(first.referenced, "`flows` is for what is told of flows");
         }
+        if !of_triggers && let Some(first) = rule.triggers.first() {
+            let what = "`triggers` is for `trigger_suspended` and `dead_letters`";
+            self.wrong(first.referenced, what);
+        }
         Rule {
             when: rule.when.clone(),
-            flows: self.selected("flow", &rule.flows, flows),
-            jobs: self.selected("job", &rule.jobs, jobs),
+            flows: self.selected("flow", &rule.flows, &known.flows),
+            jobs: self.selected("job", &rule.jobs, &known.jobs),
+            triggers: self.selected_triggers(&rule.triggers, known),
             notify,
             repeat: rule.repeat.map(|period| period.0),
         }
@@ -820,7 +812,7 @@ impl Resolver<'_> {
         &mut self,
         kind: &str,
         patterns: &[Spanned<Text>],
-        names: &[&str],
+        names: &[String],
     ) -> Vec<glob::Pattern> {
         let mut selected = Vec::new();
         for text in patterns {
@@ -828,10 +820,33 @@ impl Resolver<'_> {
                 continue;
             };
             if !names.iter().any(|name| pattern.matches(name)) {
-                let what = unknown(kind, text.value.as_str(), names.iter().copied());
+                let names = names.iter().map(String::as_str);
+                let what = unknown(kind, text.value.as_str(), names);
                 self.wrong(text.referenced, what);
             }
             selected.push(pattern);
+        }
+        selected
+    }
+
+    /// Patterns of triggers. Which ones an application has is not known here, only which ones are of none.
+    fn selected_triggers(&mut self, texts: &[Spanned<Text>], known: &Known) -> Vec<glob::Pattern> {
+        let mut selected = Vec::new();
+        for text in texts {
+            let pattern = text.value.as_str();
+            let app = pattern.split_once('/').map(|(app, _)| app);
+            let may_be_of_app = match (app, glob::Pattern::new(app.unwrap_or(pattern))) {
+                (None, _) => pattern.contains(['*', '?', '[']) && !known.apps.is_empty(),
+                (Some(_), Ok(app)) => known.apps.iter().any(|name| app.matches(name)),
+                (Some(_), Err(_)) => false,
+            };
+            match may_be_of_app {
+                true => selected.extend(self.pattern(text)),
+                false => {
+                    let one = std::slice::from_ref(text);
+                    selected.extend(self.selected("trigger", one, &known.triggers));
+                }
+            }
         }
         selected
     }
@@ -910,6 +925,15 @@ impl Resolver<'_> {
     }
 }
 
+/// The names of what rules can be about.
+struct Known {
+    flows: Vec<String>,
+    jobs: Vec<String>,
+    /// Those without an application.
+    triggers: Vec<String>,
+    apps: Vec<String>,
+}
+
 /// The names on a way round in `left`, in each of which something is before.
 fn circle(
     first: &str,
@@ -961,6 +985,7 @@ fn default_rules(everybody: &[String]) -> BTreeMap<String, Rule> {
         ("failed-runs", Condition::RunFailed),
         ("failed-flows", Condition::FlowFailed),
         ("stopped-schemas", Condition::SchemaStopped),
+        ("suspended-triggers", Condition::TriggerSuspended),
         (
             "short-oplog",
             Condition::OplogWindowBelow(Period(LEAST_WINDOW)),
@@ -970,6 +995,7 @@ fn default_rules(everybody: &[String]) -> BTreeMap<String, Rule> {
         when,
         flows: Vec::new(),
         jobs: Vec::new(),
+        triggers: Vec::new(),
         notify: everybody.to_vec(),
         repeat: None,
     };

@@ -1,6 +1,7 @@
 //! What is wrong in a file is told with its place, all at once, with the name that may be meant.
 
 mod fuzz;
+mod triggers;
 
 use std::path::Path;
 use std::time::Duration;
@@ -142,6 +143,14 @@ fn values_of_another_type_are_told() {
     wrong(
         "jobs:\n  'a b': { steps: {} }\n",
         &["8:3: `a b` is no name"],
+    );
+}
+
+#[test]
+fn what_is_wrong_with_a_text_of_several_lines_is_told_in_one() {
+    wrong(
+        "keep_history: \"3d\\nx\"\n",
+        &["unknown unit `d x`: use ms, s, m, h or d"],
     );
 }
 
@@ -359,6 +368,8 @@ fn the_schema_for_editors_knows_what_the_file_knows() {
         "warehouses",
         "flows",
         "jobs",
+        "apps",
+        "triggers",
         "alerts",
         "server",
     ] {

@@ -283,6 +283,106 @@ impl JsonSchema for Period {
     }
 }
 
+/// How much memory: `256MB`, `1GB`, or a number of megabytes, each of 2^20 bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Memory {
+    megabytes: u32,
+}
+
+/// Less does not hold the JavaScript that is always there.
+const LEAST_MEMORY: u32 = 16;
+/// More is a mistake.
+const MOST_MEMORY: u32 = 1 << 16;
+
+impl Memory {
+    /// It in bytes.
+    #[must_use]
+    pub fn bytes(self) -> usize {
+        usize::try_from(u64::from(self.megabytes) << 20).unwrap_or(usize::MAX)
+    }
+
+    fn of_megabytes(megabytes: u64) -> Result<Self, String> {
+        let range = LEAST_MEMORY..=MOST_MEMORY;
+        u32::try_from(megabytes)
+            .ok()
+            .filter(|megabytes| range.contains(megabytes))
+            .map(|megabytes| Self { megabytes })
+            .ok_or_else(|| {
+                format!("memory is {LEAST_MEMORY}MB at least and {MOST_MEMORY}MB at most")
+            })
+    }
+
+    /// Reads it.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let (number, unit) = match text.find(|c: char| !c.is_ascii_digit()) {
+            Some(at) => text.split_at(at),
+            None => (text, "MB"),
+        };
+        let factor = match unit.trim_start() {
+            "MB" | "MiB" => 1,
+            "GB" | "GiB" => 1024,
+            _ => return Err(format!("`{text}` is no size: write it as 256MB or 1GB")),
+        };
+        let number: u64 = number
+            .parse()
+            .map_err(|_| format!("`{text}` is no size: write it as 256MB or 1GB"))?;
+        Self::of_megabytes(number.saturating_mul(factor))
+    }
+}
+
+impl<'de> Deserialize<'de> for Memory {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Size;
+
+        impl Visitor<'_> for Size {
+            type Value = Memory;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a size, such as 256MB")
+            }
+
+            fn visit_u64<E: de::Error>(self, megabytes: u64) -> Result<Memory, E> {
+                Memory::of_megabytes(megabytes).map_err(E::custom)
+            }
+
+            fn visit_i64<E: de::Error>(self, megabytes: i64) -> Result<Memory, E> {
+                self.visit_u64(u64::try_from(megabytes).unwrap_or(0))
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Memory, E> {
+                expand(text)
+                    .and_then(|text| Memory::parse(&text))
+                    .map_err(E::custom)
+            }
+        }
+
+        deserializer.deserialize_any(Size)
+    }
+}
+
+impl JsonSchema for Memory {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Memory".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "anyOf": [
+                { "type": "integer", "minimum": LEAST_MEMORY, "maximum": MOST_MEMORY },
+                { "type": "string", "pattern": r"^([0-9]+ *[MG]i?B|\$\{.*\})$" },
+            ],
+            "description": "a size, such as 256MB or 1GB, or a number of megabytes",
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -325,6 +425,28 @@ mod tests {
         assert!(Period::parse("1 day").is_err());
         assert!(Period::parse("s").is_err());
         assert!(Period::parse("999999999999999999999d").is_err());
+    }
+
+    #[test]
+    fn memory_has_units_or_is_in_megabytes() {
+        let is = |text: &str, bytes: usize| {
+            assert_eq!(Memory::parse(text).unwrap().bytes(), bytes, "{text}");
+        };
+        is("256MB", 256 << 20);
+        is("256 MiB", 256 << 20);
+        is("2GB", 2 << 30);
+        is("64", 64 << 20);
+        for text in [
+            "",
+            "MB",
+            "1kB",
+            "1.5GB",
+            "8MB",
+            "99999999999999999999GB",
+            "-1",
+        ] {
+            Memory::parse(text).unwrap_err();
+        }
     }
 
     #[test]

@@ -3,16 +3,16 @@
 
 use std::collections::HashMap;
 use std::path::Path;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Instant;
 
 use tempfile::TempDir;
-use tributary_flow::Observer;
+use tributary_flow::{DeadLetter, Observer, Progress, TriggerLedger, TriggerState as Remains};
 use tributary_model::{ClusterTime, Position};
 
 use super::*;
 use crate::config::{Flow, Work};
-use crate::engine::{Moved, Tell};
+use crate::engine::{Activity, Durations, KnownTrigger, LiveTrigger, Moved, Tell};
 use crate::status::{FlowState, RunState};
 
 /// Does what a query, or the first collection of a flow, says.
@@ -113,10 +113,53 @@ impl Engine for Scripted {
     }
 }
 
+/// Runs nothing, and says that it runs the triggers of the plan.
+#[derive(Default)]
+struct Hosts {
+    live: Mutex<Vec<LiveTrigger>>,
+    applied: AtomicU32,
+    is_stopped: AtomicBool,
+}
+
+#[async_trait]
+impl TriggerHost for Hosts {
+    fn live(&self) -> Vec<LiveTrigger> {
+        self.live.lock().unwrap().clone()
+    }
+
+    async fn apply(&self, plan: &Plan) -> Result<()> {
+        if plan.apps.contains_key("broken") {
+            return Err(Error::new(ErrorKind::Usage, "the app is broken"));
+        }
+        self.applied.fetch_add(1, Ordering::SeqCst);
+        let live = |trigger| LiveTrigger {
+            trigger: KnownTrigger::of(trigger),
+            activity: Activity {
+                queued: 3,
+                in_flight: 1,
+                lag: Some(Duration::from_secs(2)),
+                durations: Durations {
+                    bounds: vec![0.5, 1.0],
+                    counts: vec![4, 2, 1],
+                    sum: 5.5,
+                },
+                failure: None,
+            },
+        };
+        *self.live.lock().unwrap() = plan.triggers.values().map(live).collect();
+        Ok(())
+    }
+
+    async fn stop(&self) {
+        self.is_stopped.store(true, Ordering::SeqCst);
+    }
+}
+
 /// A directory with a file, and what runs it.
 struct World {
     directory: TempDir,
     engine: Arc<Scripted>,
+    hosts: Arc<Hosts>,
 }
 
 const PLACES: &str =
@@ -134,6 +177,7 @@ impl World {
         let world = Self {
             directory: TempDir::new().unwrap(),
             engine: Arc::default(),
+            hosts: Arc::default(),
         };
         world.write(rest);
         world
@@ -155,6 +199,7 @@ impl World {
             file: self.file(),
             store,
             engine: self.engine.clone(),
+            triggers: Some(self.hosts.clone()),
             numbers: Arc::new(String::new),
         })?))
     }
@@ -838,4 +883,199 @@ async fn another_pattern_begins_anew() {
     assert!((passed - long_ago).abs() < chrono::TimeDelta::seconds(1));
     let passed = store.passed_to("j", new).await.unwrap();
     assert!(Utc::now() - passed < chrono::TimeDelta::seconds(60));
+}
+
+fn trigger(name: &str, more: &str) -> String {
+    format!(
+        "  {name}: {{ source: s, database: db, collection: c, operations: [insert], function: f.js{more} }}\n"
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn triggers_begin_stop_and_change_with_the_configuration() {
+    let world = World::new(&format!("triggers:\n{}", trigger("a", "")));
+    let running = world.start();
+    let first = running
+        .until(async || running.orchestrator.triggers().await.unwrap().pop())
+        .await;
+    assert_eq!((first.name.as_str(), first.queued), ("a", Some(3)));
+    assert_eq!(first.watches.as_deref(), Some("db.c"));
+    assert_eq!(first.function.as_deref(), Some("f"));
+
+    world.write(&format!("triggers:\n{}", trigger("b", "")));
+    running.orchestrator.reload().await.unwrap();
+    let names = async || -> Vec<String> {
+        let triggers = running.orchestrator.triggers().await.unwrap();
+        triggers.into_iter().map(|trigger| trigger.name).collect()
+    };
+    assert_eq!(names().await, ["b"]);
+    // Where an application is wrong, all is as it was, flows included.
+    world.write(&format!(
+        "apps: {{ broken: {{ path: x }} }}\nflows:\n{}",
+        flow("f", "good", "")
+    ));
+    let error = running.orchestrator.reload().await.unwrap_err();
+    assert!(error.to_string().contains("broken"), "{error}");
+    assert_eq!(names().await, ["b"]);
+    assert_eq!(running.orchestrator.flows().await.unwrap().len(), 0);
+    assert_eq!(running.orchestrator.overview().await.unwrap().triggers, 1);
+    assert_eq!(world.hosts.applied.load(Ordering::SeqCst), 2);
+    running.stop().await;
+    assert!(world.hosts.is_stopped.load(Ordering::SeqCst));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_application_that_is_wrong_at_the_start_ends_it() {
+    let world = World::new("apps: { broken: { path: x } }\n");
+    let running = world.start();
+    let error = running.task.await.unwrap().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Usage);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_state_of_a_trigger_is_told_once() {
+    let world = World::new(&format!("triggers:\n{}", trigger("t", "")));
+    let orchestrator = world.orchestrator().unwrap();
+    let mut notices = orchestrator.notices();
+    let stop = CancellationToken::new();
+    let task = tokio::spawn(Arc::clone(&orchestrator).serve(stop.clone()));
+    let mut next = async || loop {
+        let wait = tokio::time::timeout(Duration::from_secs(60), notices.recv());
+        if let Notice::Trigger(trigger) = wait.await.unwrap().unwrap() {
+            return trigger.state;
+        }
+    };
+    assert_eq!(next().await, TriggerState::Running);
+    orchestrator.pause_trigger("t").await.unwrap();
+    assert_eq!(next().await, TriggerState::Paused);
+    // What changes nothing is no news: the next that is told is another.
+    orchestrator.pause_trigger("t").await.unwrap();
+    let from = Utc::now() - Duration::from_secs(60);
+    orchestrator.replay_trigger("t", from).await.unwrap();
+    orchestrator.resume_trigger("t").await.unwrap();
+    assert_eq!(next().await, TriggerState::Running);
+    let record = orchestrator.store.load("t").await.unwrap();
+    assert_eq!((record.revision, record.from.is_some()), (4, true));
+    stop.cancel();
+    task.await.unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trigger_that_is_suspended_and_dead_letters_are_told_of() {
+    let text = format!(
+        "\
+alerts:
+  notify: {{ me: {{ stderr: true }} }}
+  rules:
+    suspended: {{ when: trigger_suspended }}
+    dead: {{ when: {{ dead_letters: 2 }}, triggers: ['a*'] }}
+triggers:
+{}{}",
+        trigger("a", ""),
+        trigger("b", "")
+    );
+    let world = World::new(&text);
+    let running = world.start();
+    let control = &running.orchestrator;
+    let store = &control.store;
+    let letter = |trigger: &str, id: u32| DeadLetter {
+        id: format!("{trigger}{id}"),
+        trigger: trigger.to_owned(),
+        token: id.to_string(),
+        arguments: vec![5, 0, 0, 0, 0].into(),
+        error: "it failed".to_owned(),
+        attempts: 1,
+        at: Utc::now(),
+    };
+    // One is not enough, and the rule is not about the other.
+    for (trigger, count) in [("a", 1), ("b", 5)] {
+        let dead = (0..count).map(|id| letter(trigger, id)).collect();
+        let progress = Progress {
+            dead,
+            ..Progress::default()
+        };
+        store.advance(trigger, progress).await.unwrap();
+    }
+    let suspended = Remains::Suspended {
+        reason: "no such function".to_owned(),
+    };
+    store.set_state("b", suspended, None).await.unwrap();
+    let fires = async || -> Vec<(String, String, bool)> {
+        let alerts = control.alerts().await.unwrap().into_iter();
+        alerts
+            .map(|alert| (alert.rule, alert.subject, alert.recovered_at.is_none()))
+            .collect()
+    };
+    let alert = |rule: &str, subject: &str, fires| (rule.to_owned(), subject.to_owned(), fires);
+    let of_b = |fires| alert("suspended", "trigger b", fires);
+    running
+        .until(async || (fires().await == [of_b(true)]).then_some(()))
+        .await;
+    let more = Progress {
+        dead: vec![letter("a", 7)],
+        ..Progress::default()
+    };
+    store.advance("a", more).await.unwrap();
+    running
+        .until(async || {
+            let found = fires().await;
+            found
+                .contains(&alert("dead", "trigger a", true))
+                .then_some(())
+        })
+        .await;
+    control.resume_trigger("b").await.unwrap();
+    let all = Letters::AllOf("a".to_owned());
+    assert_eq!(control.discard_dead_letters(all).await.unwrap(), 2);
+    running
+        .until(async || {
+            let found = fires().await;
+            let is_over =
+                found.contains(&of_b(false)) && found.contains(&alert("dead", "trigger a", false));
+            is_over.then_some(())
+        })
+        .await;
+    assert_eq!(fires().await.len(), 2);
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn numbers_name_triggers() {
+    let world = World::new(&format!("triggers:\n{}", trigger("t", "")));
+    let running = world.start();
+    let progress = Progress {
+        succeeded: 7,
+        failed: 2,
+        ..Progress::default()
+    };
+    let store = &running.orchestrator.store;
+    store.advance("t", progress).await.unwrap();
+    running
+        .until(async || {
+            let live = !world.hosts.live().is_empty();
+            live.then_some(())
+        })
+        .await;
+    let numbers = running.orchestrator.metrics().await.unwrap();
+    for line in [
+        "tributary_trigger_runs_total{trigger=\"t\",result=\"succeeded\"} 7",
+        "tributary_trigger_runs_total{trigger=\"t\",result=\"failed\"} 2",
+        "tributary_trigger_state{trigger=\"t\",state=\"running\"} 1",
+        "tributary_trigger_state{trigger=\"t\",state=\"suspended\"} 0",
+        "tributary_trigger_queue_depth{trigger=\"t\"} 3",
+        "tributary_trigger_in_flight{trigger=\"t\"} 1",
+        "tributary_trigger_lag_seconds{trigger=\"t\"} 2",
+        "tributary_trigger_dead_letters{trigger=\"t\"} 0",
+        "tributary_trigger_duration_seconds_bucket{trigger=\"t\",le=\"0.5\"} 4",
+        "tributary_trigger_duration_seconds_bucket{trigger=\"t\",le=\"1\"} 6",
+        "tributary_trigger_duration_seconds_bucket{trigger=\"t\",le=\"+Inf\"} 7",
+        "tributary_trigger_duration_seconds_sum{trigger=\"t\"} 5.5",
+        "tributary_trigger_duration_seconds_count{trigger=\"t\"} 7",
+    ] {
+        assert!(
+            numbers.lines().any(|found| found == line),
+            "{line}\n{numbers}"
+        );
+    }
+    running.stop().await;
 }

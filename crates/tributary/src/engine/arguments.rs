@@ -142,13 +142,18 @@ pub(crate) fn of_source(source: &Source, collections: Vec<String>) -> Collection
     CollectionArguments {
         source: source.uri.as_str().to_owned(),
         collections,
-        read_preference: source.read_preference.map(|preference| match preference {
-            ReadPreference::Primary => cli::ReadPreference::Primary,
-            ReadPreference::PrimaryPreferred => cli::ReadPreference::PrimaryPreferred,
-            ReadPreference::Secondary => cli::ReadPreference::Secondary,
-            ReadPreference::SecondaryPreferred => cli::ReadPreference::SecondaryPreferred,
-            ReadPreference::Nearest => cli::ReadPreference::Nearest,
-        }),
+        read_preference: source.read_preference.map(read_preference),
+    }
+}
+
+/// Which members are read.
+pub(crate) fn read_preference(preference: ReadPreference) -> cli::ReadPreference {
+    match preference {
+        ReadPreference::Primary => cli::ReadPreference::Primary,
+        ReadPreference::PrimaryPreferred => cli::ReadPreference::PrimaryPreferred,
+        ReadPreference::Secondary => cli::ReadPreference::Secondary,
+        ReadPreference::SecondaryPreferred => cli::ReadPreference::SecondaryPreferred,
+        ReadPreference::Nearest => cli::ReadPreference::Nearest,
     }
 }
 

@@ -5,6 +5,8 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
 use std::sync::Arc;
 
+use chrono::Utc;
+use croner::Cron;
 use tributary_flow::{DocumentStore, EventSource, TriggerLedger};
 use tributary_functions::app::{self, App, AppSettings, Processor as AppProcessor, ServiceKind};
 use tributary_functions::endpoint::Endpoints;
@@ -24,7 +26,7 @@ use tributary_orchestrator::engine::KnownTrigger;
 use tributary_orchestrator::status::TriggerKind;
 
 use crate::address;
-use crate::engine::arguments::read_from;
+use crate::engine::arguments::read_preference;
 
 /// A larger function of a trigger without an application is a mistake.
 const LARGEST_FUNCTION: u64 = 8 << 20;
@@ -33,10 +35,93 @@ const LARGEST_FUNCTION: u64 = 8 << 20;
 pub(super) struct Built {
     /// What runs, and those that do not.
     pub(super) triggers: Vec<Trigger>,
-    /// What is known of each, in the same order.
-    pub(super) known: Vec<KnownTrigger>,
+    /// What is known of each.
+    pub(super) known: Vec<Known>,
     /// Endpoints, by the names of their applications.
     pub(super) endpoints: BTreeMap<String, Arc<Endpoints>>,
+}
+
+/// A trigger, whether it runs or not.
+pub(super) struct Known {
+    trigger: KnownTrigger,
+    /// When it runs, where it runs at moments.
+    cron: Option<Cron>,
+}
+
+impl Known {
+    /// What is known of it now.
+    pub(super) fn now(&self) -> KnownTrigger {
+        let next = self
+            .cron
+            .as_ref()
+            .and_then(|cron| cron.find_next_occurrence(&Utc::now(), false).ok());
+        KnownTrigger {
+            next_at: next,
+            ..self.trigger.clone()
+        }
+    }
+
+    fn of_app(app: &config::App, one: &app::Trigger) -> Self {
+        let (kind, watches, source, cron) = match &one.event {
+            app::TriggerEvent::Scheduled(scheduled) => (
+                TriggerKind::Scheduled,
+                scheduled.text.clone(),
+                None,
+                Some(scheduled.cron.clone()),
+            ),
+            app::TriggerEvent::Database(database) => {
+                let watches = match (&database.database, &database.collection) {
+                    (Some(database), Some(collection)) => format!("{database}.{collection}"),
+                    (Some(database), None) => database.clone(),
+                    (None, _) => "all databases".to_owned(),
+                };
+                let source = source_of(app, &database.service).map(|end| end.name.clone());
+                (TriggerKind::Database, watches, source, None)
+            }
+        };
+        let options = app.options_of(&one.name);
+        Self {
+            trigger: KnownTrigger {
+                name: format!("{}/{}", app.name, one.name),
+                app: Some(app.name.clone()),
+                kind,
+                function: match &one.function {
+                    AppProcessor::Function(function) => function.clone(),
+                    AppProcessor::EventBridge(_) => "EventBridge".to_owned(),
+                },
+                source,
+                watches,
+                is_disabled: options.disabled.unwrap_or(one.disabled),
+                next_at: None,
+            },
+            cron,
+        }
+    }
+
+    fn of_plan(one: &config::Trigger) -> Self {
+        let cron = match &one.occasion {
+            config::Occasion::Moments { cron, .. } => Some((**cron).clone()),
+            config::Occasion::Changes(_) => None,
+        };
+        Self {
+            trigger: KnownTrigger::of(one),
+            cron,
+        }
+    }
+}
+
+/// All triggers of a plan, those of its applications included.
+///
+/// # Errors
+/// An application cannot be read.
+pub(crate) fn known(plan: &Plan) -> Result<Vec<KnownTrigger>> {
+    let mut all = Vec::new();
+    for app in plan.apps.values() {
+        let read = read(app).map_err(|error| error.on("app", &app.name))?;
+        all.extend(read.triggers.iter().map(|one| Known::of_app(app, one).now()));
+    }
+    all.extend(plan.triggers.values().map(|one| Known::of_plan(one).now()));
+    Ok(all)
 }
 
 /// An application, ready to run.
@@ -62,8 +147,8 @@ impl Deployments {
         let Place::Source(source) = &end.place else {
             return Err(Error::new(ErrorKind::Internal, "a source is none").on("name", &end.name));
         };
-        let uri = address(source.uri.expose())?;
-        let connection = Connection::open(&uri, source.read_preference.map(read_from)).await?;
+        let uri = address(source.uri.as_str())?;
+        let connection = Connection::open(&uri, source.read_preference.map(|preference| read_preference(preference).into())).await?;
         self.0.insert(end.name.clone(), connection.clone());
         Ok(connection)
     }
@@ -96,9 +181,9 @@ pub(super) async fn build(plan: &Plan, ledger: &Arc<dyn TriggerLedger>) -> Resul
             .map_err(|error| error.on("app", &app.name))?;
         unknown_triggers(app, &ready.app)?;
         for one in &ready.app.triggers {
-            let (trigger, known) = of_app(app, &ready, one, &mut deployments).await?;
+            let trigger = of_app(app, &ready, one, &mut deployments).await?;
             built.triggers.push(trigger);
-            built.known.push(known);
+            built.known.push(Known::of_app(app, one));
         }
         if !ready.app.endpoints.is_empty() {
             let endpoints = Endpoints::new(
@@ -116,11 +201,11 @@ pub(super) async fn build(plan: &Plan, ledger: &Arc<dyn TriggerLedger>) -> Resul
         }
     }
     for one in plan.triggers.values() {
-        let (trigger, known) = of_plan(one, &mut deployments)
+        let trigger = of_plan(one, &mut deployments)
             .await
             .map_err(|error| error.on("trigger", &one.name))?;
         built.triggers.push(trigger);
-        built.known.push(known);
+        built.known.push(Known::of_plan(one));
     }
     Ok(built)
 }
@@ -128,7 +213,7 @@ pub(super) async fn build(plan: &Plan, ledger: &Arc<dyn TriggerLedger>) -> Resul
 /// Reads an application.
 pub(super) fn read(app: &config::App) -> Result<App> {
     let secret = |name: &str| match app.reach.secrets.get(name) {
-        Some(secret) => Some(secret.expose().to_owned()),
+        Some(secret) => Some(secret.as_str().to_owned()),
         None => std::env::var(name)
             .or_else(|_| std::env::var(app::secret_variable(name)))
             .ok(),
@@ -299,24 +384,19 @@ async fn of_app(
     ready: &Ready,
     one: &app::Trigger,
     deployments: &mut Deployments,
-) -> Result<(Trigger, KnownTrigger)> {
+) -> Result<Trigger> {
     let options = app.options_of(&one.name);
     let name = format!("{}/{}", app.name, one.name);
     let mut maximum_throughput = false;
-    let mut source = None;
-    let (occasion, watches) = match &one.event {
-        app::TriggerEvent::Scheduled(scheduled) => (
-            Occasion::Moment {
-                cron: Box::new(scheduled.cron.clone()),
-                skip_catchup: scheduled.skip_catchup_events,
-            },
-            scheduled.text.clone(),
-        ),
+    let occasion = match &one.event {
+        app::TriggerEvent::Scheduled(scheduled) => Occasion::Moment {
+            cron: Box::new(scheduled.cron.clone()),
+            skip_catchup: scheduled.skip_catchup_events,
+        },
         app::TriggerEvent::Database(database) => {
             maximum_throughput = database.maximum_throughput;
             let end =
                 source_of(app, &database.service).ok_or_else(|| no_source(app, &database.service))?;
-            source = Some(end.name.clone());
             let selection = Selection {
                 database: database.database.clone(),
                 collection: database.collection.clone(),
@@ -333,13 +413,11 @@ async fn of_app(
                 skip_catchup: database.skip_catchup_events,
                 tolerate_resume_errors: database.tolerate_resume_errors,
             };
-            let watches = place_of(&selection);
-            let occasion = Occasion::Change {
+            Occasion::Change {
                 source: deployments.events(end).await?,
                 source_name: end.name.clone(),
                 selection,
-            };
-            (occasion, watches)
+            }
         }
     };
     let (function, processor): (String, Arc<dyn Processor>) = match &one.function {
@@ -369,17 +447,7 @@ async fn of_app(
         }
     };
     let is_disabled = options.disabled.unwrap_or(one.disabled);
-    let known = KnownTrigger {
-        name: name.clone(),
-        app: Some(app.name.clone()),
-        kind: kind_of(&occasion),
-        function: function.clone(),
-        source,
-        watches,
-        is_disabled,
-        next_at: None,
-    };
-    let trigger = Trigger {
+    Ok(Trigger {
         fingerprint: fingerprint(&[
             &ready.seen,
             &format!("{:?}", one.event),
@@ -394,14 +462,13 @@ async fn of_app(
         occasion,
         processor,
         is_disabled,
-    };
-    Ok((trigger, known))
+    })
 }
 
 async fn of_plan(
     one: &config::Trigger,
     deployments: &mut Deployments,
-) -> Result<(Trigger, KnownTrigger)> {
+) -> Result<Trigger> {
     let mut services = BTreeMap::new();
     let mut kinds = BTreeMap::new();
     if let Some(end) = &one.source {
@@ -463,7 +530,7 @@ async fn of_plan(
                     operations: changes
                         .operations
                         .iter()
-                        .map(|operation| operation.change_stream_name().to_owned())
+                        .map(|operation| operation.name().to_owned())
                         .collect(),
                     full_document: changes.full_document,
                     before_change: changes.full_document_before_change,
@@ -476,20 +543,6 @@ async fn of_plan(
             }
         }
     };
-    let watches = match &one.occasion {
-        config::Occasion::Moments { text, .. } => text.clone(),
-        config::Occasion::Changes(changes) => changes.place(),
-    };
-    let known = KnownTrigger {
-        name: one.name.clone(),
-        app: None,
-        kind: kind_of(&occasion),
-        function: function.clone(),
-        source: one.source.as_ref().map(|end| end.name.clone()),
-        watches,
-        is_disabled: one.is_disabled(),
-        next_at: None,
-    };
     let processor = ScriptProcessor::new(
         function.clone(),
         Arc::clone(&program),
@@ -498,7 +551,7 @@ async fn of_plan(
         threads_of(&occasion, &one.options),
         selection_of(&occasion),
     );
-    let trigger = Trigger {
+    Ok(Trigger {
         fingerprint: fingerprint(&[
             &seen(&program, &one.reach),
             &format!("{one:?}"),
@@ -511,8 +564,7 @@ async fn of_plan(
         occasion,
         processor: Arc::new(processor),
         is_disabled: one.is_disabled(),
-    };
-    Ok((trigger, known))
+    })
 }
 
 fn function_name(file: &Path) -> String {
@@ -540,25 +592,10 @@ fn read_function(file: &Path) -> Result<String> {
 fn secrets_as_values(reach: &config::Reach) -> Result<BTreeMap<String, bytes::Bytes>> {
     let mut values = BTreeMap::new();
     for (name, secret) in &reach.secrets {
-        let document = super::value_document(secret.expose())?;
+        let document = super::value_document(secret.as_str())?;
         values.insert(name.clone(), document);
     }
     Ok(values)
-}
-
-fn place_of(selection: &Selection) -> String {
-    match (&selection.database, &selection.collection) {
-        (Some(database), Some(collection)) => format!("{database}.{collection}"),
-        (Some(database), None) => database.clone(),
-        (None, _) => "all databases".to_owned(),
-    }
-}
-
-fn kind_of(occasion: &Occasion) -> TriggerKind {
-    match occasion {
-        Occasion::Change { .. } => TriggerKind::Database,
-        Occasion::Moment { .. } => TriggerKind::Scheduled,
-    }
 }
 
 fn selection_of(occasion: &Occasion) -> Option<&Selection> {
@@ -587,7 +624,7 @@ fn seen(program: &Program, reach: &config::Reach) -> u64 {
     }
     (&program.services, &program.environment).hash(&mut hasher);
     for (name, secret) in &reach.secrets {
-        (name, secret.expose()).hash(&mut hasher);
+        (name, secret.as_str()).hash(&mut hasher);
     }
     format!(
         "{:?} {:?} {:?}",
@@ -602,7 +639,7 @@ fn place_text<'a>(ends: impl Iterator<Item = &'a End>) -> u64 {
     for end in ends {
         end.name.hash(&mut hasher);
         if let Place::Source(source) = &end.place {
-            source.uri.expose().hash(&mut hasher);
+            source.uri.as_str().hash(&mut hasher);
             format!("{:?}", source.read_preference).hash(&mut hasher);
         }
     }

@@ -3,10 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use bson::{Bson, Document};
 use bytes::Bytes;
-use serde::Deserialize;
 use serde_json::{Value, json};
-use serde_json::value::RawValue;
 use tokio_util::sync::CancellationToken;
 use tributary_convert::extjson::{self, Mode};
 use tributary_functions::script::{Call, Failure, Isolate, Outcome};
@@ -31,7 +30,7 @@ pub(crate) async fn run(command: FunctionCommand, stop: CancellationToken) -> Re
         } => {
             let tried = async {
                 let ready = ready_app(&arguments).await?;
-                run_one(&ready, &name, &arg, arguments.output).await
+                run_one(&ready, &name, &arg, arguments.file.output).await
             };
             tokio::select! {
                 code = tried => code,
@@ -44,7 +43,7 @@ pub(crate) async fn run(command: FunctionCommand, stop: CancellationToken) -> Re
         } => {
             let tried = async {
                 let ready = ready_app(&arguments).await?;
-                test(&ready, &directory, arguments.output).await
+                test(&ready, &directory, arguments.file.output).await
             };
             tokio::select! {
                 code = tried => code,
@@ -56,7 +55,7 @@ pub(crate) async fn run(command: FunctionCommand, stop: CancellationToken) -> Re
 
 /// The application that is named, or the only one.
 async fn ready_app(arguments: &FunctionArguments) -> Result<Ready> {
-    let plan = Plan::read(&arguments.config)?;
+    let plan = Plan::read(&arguments.file.config)?;
     let app = app_of(&plan, arguments.app.as_deref())?;
     ready(app, &mut Deployments::default())
         .await
@@ -151,19 +150,15 @@ fn arguments(arg: &[String]) -> Result<Bytes> {
 
 /// What a function returned, as relaxed Extended JSON; `undefined` has no other.
 fn text_of(result: &[u8]) -> Result<String> {
+    let failed = || Error::new(ErrorKind::Internal, "what the function returned cannot be written");
     let mut text = Vec::new();
-    extjson::write_document(&mut text, result, Mode::Relaxed).map_err(|error| {
-        Error::new(ErrorKind::Internal, "what the function returned cannot be written")
-            .because(error)
-    })?;
-    let parsed: std::collections::BTreeMap<String, Box<RawValue>> = serde_json::from_slice(&text)
-        .map_err(|error| {
-            Error::new(ErrorKind::Internal, "what the function returned cannot be written")
-                .because(error)
-        })?;
-    Ok(parsed
-        .get("v")
-        .map_or_else(|| "undefined".to_owned(), |value| value.get().to_owned()))
+    extjson::write_document(&mut text, result, Mode::Relaxed)
+        .map_err(|error| failed().because(error))?;
+    let text = String::from_utf8(text).map_err(|error| failed().because(error))?;
+    let value = text
+        .strip_prefix("{\"v\":")
+        .and_then(|value| value.strip_suffix('}'));
+    Ok(value.unwrap_or("undefined").to_owned())
 }
 
 fn error_json(failure: &Failure) -> Value {
@@ -193,22 +188,78 @@ fn told(failure: &Failure) -> String {
 }
 
 /// A case, as it is written.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Case<'a> {
+struct Case {
     function: String,
-    /// Extended JSON.
-    #[serde(default, borrow)]
-    args: Vec<&'a RawValue>,
-    /// What it is to return, as Extended JSON.
-    #[serde(default, borrow)]
-    returns: Option<&'a RawValue>,
+    /// `{ v: [arguments] }`, as raw BSON.
+    arguments: Bytes,
+    /// What it is to return, as `{ v: value }`.
+    returns: Option<Bytes>,
     /// Text that is to be in what it throws.
-    #[serde(default)]
     throws: Option<String>,
     /// Texts that its console is to have, each in a line.
-    #[serde(default)]
     console: Vec<String>,
+}
+
+impl Case {
+    /// Reads Extended JSON: `{ function, args, returns, throws, console }`, all but the first being optional.
+    fn parse(text: &str) -> Result<Self> {
+        let wrong = |what: String| Error::new(ErrorKind::Usage, what);
+        let case = document(text)?;
+        let mut case: Document = bson::deserialize_from_slice(&case)
+            .map_err(|error| wrong("the case is no document".to_owned()).because(error))?;
+        let function = match case.remove("function") {
+            Some(Bson::String(function)) => function,
+            _ => return Err(wrong("the case lacks `function`, the name of one".to_owned())),
+        };
+        let arguments = match case.remove("args") {
+            None => value(Bson::Array(Vec::new()))?,
+            Some(args @ Bson::Array(_)) => value(args)?,
+            Some(_) => return Err(wrong("`args` of a case is an array".to_owned())),
+        };
+        let throws = match case.remove("throws") {
+            None => None,
+            Some(Bson::String(text)) => Some(text),
+            Some(_) => return Err(wrong("`throws` of a case is text".to_owned())),
+        };
+        let mut console = Vec::new();
+        match case.remove("console") {
+            None => {}
+            Some(Bson::Array(lines)) => {
+                for line in lines {
+                    let Bson::String(line) = line else {
+                        return Err(wrong("`console` of a case is an array of texts".to_owned()));
+                    };
+                    console.push(line);
+                }
+            }
+            Some(_) => return Err(wrong("`console` of a case is an array of texts".to_owned())),
+        }
+        let returns = case.remove("returns").map(value).transpose()?;
+        if let Some(key) = case.keys().next() {
+            return Err(wrong(format!("a case has no `{key}`"))
+                .remedy("it has function, args, returns, throws and console"));
+        }
+        if returns.is_some() && throws.is_some() {
+            return Err(wrong("a case that is to throw returns nothing".to_owned()));
+        }
+        Ok(Self {
+            function,
+            arguments,
+            returns,
+            throws,
+            console,
+        })
+    }
+}
+
+/// A value as the field `v` of a document of raw BSON.
+fn value(value: Bson) -> Result<Bytes> {
+    let document = bson::doc! { "v": value };
+    bson::serialize_to_vec(&document)
+        .map(Bytes::from)
+        .map_err(|error| {
+            Error::new(ErrorKind::Usage, "a value of the case cannot be BSON").because(error)
+        })
 }
 
 async fn test(ready: &Ready, directory: &Path, output: Output) -> Result<u8> {
@@ -273,22 +324,17 @@ async fn try_case(isolate: &Isolate, file: &Path) -> Result<()> {
     }
     let text = std::fs::read_to_string(file)
         .map_err(|error| failed("cannot read the case").because(error))?;
-    let case: Case<'_> =
-        serde_json::from_str(&text).map_err(|error| failed("the case is wrong").because(error))?;
-    if case.returns.is_some() && case.throws.is_some() {
-        return Err(failed("a case that is to throw returns nothing"));
-    }
-    let args: Vec<String> = case.args.iter().map(|arg| arg.get().to_owned()).collect();
+    let case = Case::parse(&text).map_err(|error| error.on("file", file.display()))?;
     let call = Call {
         function: case.function.clone(),
-        arguments: arguments(&args)?,
+        arguments: case.arguments.clone(),
         request: None,
         run: 0,
     };
     compare(&case, &isolate.run(call).await)
 }
 
-fn compare(case: &Case<'_>, outcome: &Outcome) -> Result<()> {
+fn compare(case: &Case, outcome: &Outcome) -> Result<()> {
     let differs = |what: String| Err(Error::new(ErrorKind::InvalidData, what));
     match (&outcome.result, &case.throws) {
         (Err(failure), None) => return differs(told(failure)),
@@ -300,9 +346,8 @@ fn compare(case: &Case<'_>, outcome: &Outcome) -> Result<()> {
             }
         }
         (Ok(result), None) => {
-            if let Some(expected) = case.returns {
-                let expected = document(&format!("{{\"v\":{}}}", expected.get()))?;
-                let (is, wanted) = (text_of(result)?, text_of(&expected)?);
+            if let Some(expected) = &case.returns {
+                let (is, wanted) = (text_of(result)?, text_of(expected)?);
                 if is != wanted {
                     return differs(format!("it returned {is} and not {wanted}"));
                 }

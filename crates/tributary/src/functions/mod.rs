@@ -1,5 +1,6 @@
 //! Triggers, functions and endpoints of `tributary.yaml`: wired to what runs them.
 
+mod answers;
 mod build;
 pub(crate) mod command;
 
@@ -10,19 +11,20 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tributary_convert::extjson;
 use tributary_flow::TriggerLedger;
-use tributary_functions::endpoint::{Endpoints, HttpRequest, HttpResponse};
+use tributary_functions::endpoint::Endpoints;
 use tributary_functions::trigger::{Host, LiveState};
 use tributary_model::{Error, ErrorKind, Result};
 use tributary_orchestrator::config::Plan;
-use tributary_orchestrator::engine::{Activity, KnownTrigger, LiveTrigger, TriggerHost};
+use tributary_orchestrator::engine::{Activity, LiveTrigger, TriggerHost};
 
+use build::Known;
 pub(crate) use build::known;
 
 /// Runs the triggers of a plan, and answers its endpoints.
 pub(crate) struct FunctionHost {
     host: Arc<Host>,
     ledger: Arc<dyn TriggerLedger>,
-    known: RwLock<Vec<KnownTrigger>>,
+    known: RwLock<Vec<Known>>,
     endpoints: RwLock<BTreeMap<String, Arc<Endpoints>>>,
 }
 
@@ -37,15 +39,16 @@ impl FunctionHost {
         }
     }
 
-    /// Answers a request to an endpoint of an application; none where there is no such application.
-    pub(crate) async fn answer(&self, app: &str, request: HttpRequest) -> Option<HttpResponse> {
+    fn endpoints_of(&self, app: &str) -> Option<Arc<Endpoints>> {
         let endpoints = self
             .endpoints
             .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(app)
-            .cloned()?;
-        Some(endpoints.answer(request).await)
+            .unwrap_or_else(PoisonError::into_inner);
+        endpoints.get(app).cloned()
+    }
+
+    fn has_endpoints(&self, app: &str) -> bool {
+        self.endpoints_of(app).is_some()
     }
 }
 
@@ -59,8 +62,8 @@ impl TriggerHost for FunctionHost {
             .into_iter()
             .map(|live| (live.name.clone(), live))
             .collect();
-        let all = known.iter().map(|trigger| LiveTrigger {
-            trigger: trigger.clone(),
+        let known = known.iter().map(Known::now);
+        let all = known.map(|trigger| LiveTrigger {
             activity: live
                 .remove(&trigger.name)
                 .map_or_else(Activity::default, |live| Activity {
@@ -73,6 +76,7 @@ impl TriggerHost for FunctionHost {
                     lag: live.lag,
                     durations: build::durations(&live.durations),
                 }),
+            trigger,
         });
         all.collect()
     }
@@ -101,7 +105,7 @@ fn value_document(text: &str) -> Result<Bytes> {
 
 /// A document of raw BSON, from Extended JSON.
 fn document(text: &str) -> Result<Bytes> {
-    extjson::parse_document(text.as_bytes())
+    extjson::parse_document(text)
         .map(Bytes::from)
         .map_err(|error| Error::new(ErrorKind::Usage, "not Extended JSON").because(error))
 }

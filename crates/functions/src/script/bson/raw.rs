@@ -60,7 +60,11 @@ pub(crate) fn define<'js>(object: &Object<'js>, key: &[u8], value: &Value<'js>) 
         let flags = qjs::JS_PROP_C_W_E as qjs::c_int;
         let done = qjs::JS_DefinePropertyValue(raw, object.as_raw(), atom, held, flags);
         qjs::JS_FreeAtom(raw, atom);
-        if done < 0 { Err(Error::Exception) } else { Ok(()) }
+        if done < 0 {
+            Err(Error::Exception)
+        } else {
+            Ok(())
+        }
     }
 }
 

@@ -75,7 +75,9 @@ pub(crate) fn read_arguments<'js>(
     };
     let mut arguments = Args::new_unsized(ctx.clone());
     if let Some(list) = reader.field(document)? {
-        let list = list.as_document().map_err(|error| reader.malformed(error))?;
+        let list = list
+            .as_document()
+            .map_err(|error| reader.malformed(error))?;
         for element in reader.elements(list)? {
             let element = element.map_err(|error| reader.malformed(error))?;
             arguments.push_arg(reader.value(&element, 1)?)?;
@@ -150,12 +152,19 @@ impl<'js> Reader<'_, 'js> {
             }
         };
         match element.kind {
-            kind::INT32 => read(element.as_i32().map(|value| Ok(Value::new_int(ctx(), value)))),
-            kind::DOUBLE => read(
+            kind::INT32 => read(
                 element
-                    .as_f64()
-                    .map(|value| Ok(Value::new_number(ctx(), value))),
+                    .as_i32()
+                    .map(|value| Ok(Value::new_int(ctx(), value))),
             ),
+            kind::DOUBLE => read(element.as_f64().map(|value| {
+                // The engine computes faster with whole numbers, but has only one zero of them.
+                Ok(if value == 0.0 {
+                    Value::new_float(ctx(), value)
+                } else {
+                    Value::new_number(ctx(), value)
+                })
+            })),
             kind::STRING => read(element.as_string_bytes().map(string)),
             kind::DOCUMENT => read(
                 element

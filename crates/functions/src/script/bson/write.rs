@@ -264,10 +264,7 @@ impl<'a, 'js> Writer<'a, 'js> {
         }
         match raw::class(value) {
             Class::Date => {
-                let millis: f64 = self
-                    .types
-                    .get_time
-                    .call((This(value.clone()),))?;
+                let millis: f64 = self.types.get_time.call((This(value.clone()),))?;
                 if millis.is_nan() {
                     return Err(Unwritable::unfit("a date is invalid"));
                 }
@@ -368,9 +365,10 @@ impl<'a, 'js> Writer<'a, 'js> {
         let fits = raw::with_bytes(bytes, |bytes| {
             // Subtype 2 repeats the length within the value.
             let extra = if subtype == 2 { 4 } else { 0 };
-            let (Ok(length), Ok(whole)) =
-                (i32::try_from(bytes.len()), i32::try_from(bytes.len() + extra))
-            else {
+            let (Ok(length), Ok(whole)) = (
+                i32::try_from(bytes.len()),
+                i32::try_from(bytes.len() + extra),
+            ) else {
                 return false;
             };
             out.extend_from_slice(&whole.to_le_bytes());
@@ -389,14 +387,11 @@ impl<'a, 'js> Writer<'a, 'js> {
     }
 
     /// Writes a value of a class of BSON's.
-    fn wrapper(
-        &mut self,
-        key: Key<'_>,
-        value: &Value<'js>,
-        kind: Kind,
-    ) -> Result<(), Unwritable> {
+    fn wrapper(&mut self, key: Key<'_>, value: &Value<'js>, kind: Kind) -> Result<(), Unwritable> {
         let first = raw::property(value, self.types.first)?;
-        let bad = |name: &str| Unwritable::unfit(format!("an object is no {name}, but has its prototype"));
+        let bad = |name: &str| {
+            Unwritable::unfit(format!("an object is no {name}, but has its prototype"))
+        };
         match kind {
             Kind::ObjectId => {
                 let id: [u8; 12] = unhex(&first)?.ok_or_else(|| bad("ObjectId"))?;
@@ -439,7 +434,8 @@ impl<'a, 'js> Writer<'a, 'js> {
                 let increment = self.second(value)?.as_number();
                 let increment = increment.ok_or_else(|| bad("Timestamp"))?;
                 self.head(kind::TIMESTAMP, key)?;
-                self.out.extend_from_slice(&(increment as u32).to_le_bytes());
+                self.out
+                    .extend_from_slice(&(increment as u32).to_le_bytes());
                 self.out.extend_from_slice(&(time as u32).to_le_bytes());
             }
             Kind::Regex => {
@@ -510,6 +506,8 @@ fn unhex<const N: usize>(digits: &Value<'_>) -> Result<Option<[u8; N]>, Unwritab
     }
     Ok(raw::with_text(digits, |digits| {
         let mut bytes = [0; N];
-        hex::decode_to_slice(digits, &mut bytes).ok().map(|()| bytes)
+        hex::decode_to_slice(digits, &mut bytes)
+            .ok()
+            .map(|()| bytes)
     })?)
 }

@@ -21,10 +21,16 @@ pub(super) fn define(native: &Object<'_>) -> Result<()> {
     native.set("utf8Decode", Func::from(utf8_decode))?;
     native.set("utf8DecodeFatal", Func::from(utf8_decode_fatal))?;
     native.set("utf8Length", Func::from(utf8_length))?;
-    native.set("utf8Unfinished", Func::from(|bytes: Bytes<'_>| bytes.read(unfinished)))?;
+    native.set(
+        "utf8Unfinished",
+        Func::from(|bytes: Bytes<'_>| bytes.read(unfinished)),
+    )?;
     native.set("latin1Encode", Func::from(latin1_encode))?;
     native.set("latin1Decode", Func::from(latin1_decode))?;
-    native.set("hexEncode", Func::from(|bytes: Bytes<'_>| bytes.read(|bytes| hex::encode(bytes))))?;
+    native.set(
+        "hexEncode",
+        Func::from(|bytes: Bytes<'_>| bytes.read(|bytes| hex::encode(bytes))),
+    )?;
     native.set("hexDecode", Func::from(hex_decode))?;
     native.set("base64Encode", Func::from(base64_encode))?;
     native.set("base64Decode", Func::from(base64_decode))?;
@@ -64,7 +70,10 @@ impl<'js> FromJs<'js> for Bytes<'js> {
         };
         if array.as_raw().is_none() {
             ctx.catch();
-            return Err(Exception::throw_type(ctx, "the bytes are gone: their buffer was detached"));
+            return Err(Exception::throw_type(
+                ctx,
+                "the bytes are gone: their buffer was detached",
+            ));
         }
         Ok(Self(array))
     }
@@ -98,14 +107,18 @@ fn unfinished(bytes: &[u8]) -> usize {
     (1..=bytes.len().min(3))
         .find(|&count| {
             let end = bytes.get(bytes.len() - count..).unwrap_or_default();
-            std::str::from_utf8(end).is_err_and(|error| error.valid_up_to() == 0 && error.error_len().is_none())
+            std::str::from_utf8(end)
+                .is_err_and(|error| error.valid_up_to() == 0 && error.error_len().is_none())
         })
         .unwrap_or(0)
 }
 
 /// The low eight bits of each code unit.
 fn latin1_encode(ctx: Ctx<'_>, text: String) -> Result<TypedArray<'_, u8>> {
-    let units: Vec<u8> = text.encode_utf16().map(|unit| unit.to_le_bytes()[0]).collect();
+    let units: Vec<u8> = text
+        .encode_utf16()
+        .map(|unit| unit.to_le_bytes()[0])
+        .collect();
     array(&ctx, units)
 }
 
@@ -115,15 +128,27 @@ fn latin1_decode(bytes: Bytes<'_>) -> String {
 
 /// The bytes up to the first pair of characters that is no pair of hex digits.
 fn hex_decode(ctx: Ctx<'_>, text: String) -> Result<TypedArray<'_, u8>> {
-    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+    let digit = |byte: u8| {
+        char::from(byte)
+            .to_digit(16)
+            .and_then(|digit| u8::try_from(digit).ok())
+    };
     let (pairs, _) = text.as_bytes().as_chunks::<2>();
-    let decoded: Vec<u8> =
-        pairs.iter().map_while(|&[high, low]| Some(digit(high)? << 4 | digit(low)?)).collect();
+    let decoded: Vec<u8> = pairs
+        .iter()
+        .map_while(|&[high, low]| Some(digit(high)? << 4 | digit(low)?))
+        .collect();
     array(&ctx, decoded)
 }
 
 fn base64_encode(bytes: Bytes<'_>, url_safe: bool) -> String {
-    bytes.read(|bytes| if url_safe { BASE64_URL_SAFE_NO_PAD.encode(bytes) } else { BASE64_STANDARD.encode(bytes) })
+    bytes.read(|bytes| {
+        if url_safe {
+            BASE64_URL_SAFE_NO_PAD.encode(bytes)
+        } else {
+            BASE64_STANDARD.encode(bytes)
+        }
+    })
 }
 
 /// The bytes of Base64 in either alphabet, as Node reads it: up to the first `=`, and without anything
@@ -148,10 +173,17 @@ fn base64_decode(ctx: Ctx<'_>, text: String) -> Result<TypedArray<'_, u8>> {
 /// The bytes of Base64 as `atob` reads it, none where it is not: spaces do not count, and the padding is
 /// there in full or not at all.
 fn base64_decode_forgiving(ctx: Ctx<'_>, text: String) -> Result<Option<TypedArray<'_, u8>>> {
-    let dense: Vec<u8> = text.bytes().filter(|byte| !matches!(byte, b'\t' | b'\n' | 0x0c | b'\r' | b' ')).collect();
+    let dense: Vec<u8> = text
+        .bytes()
+        .filter(|byte| !matches!(byte, b'\t' | b'\n' | 0x0c | b'\r' | b' '))
+        .collect();
     let digits = match dense.as_slice() {
-        [digits @ .., b'=', b'='] | [digits @ .., b'='] if dense.len() % 4 == 0 => digits,
+        [digits @ .., b'=', b'='] | [digits @ .., b'='] if dense.len().is_multiple_of(4) => digits,
         digits => digits,
     };
-    LENIENT.decode(digits).ok().map(|bytes| array(&ctx, bytes)).transpose()
+    LENIENT
+        .decode(digits)
+        .ok()
+        .map(|bytes| array(&ctx, bytes))
+        .transpose()
 }

@@ -2,8 +2,8 @@
 
 use std::cell::RefCell;
 
-use aws_lc_rs::{digest, hmac};
 use ::hmac::{Hmac, KeyInit, Mac};
+use aws_lc_rs::{digest, hmac};
 use md5::{Digest, Md5};
 use rquickjs::function::Func;
 use rquickjs::{Ctx, Function, Object, Result, TypedArray};
@@ -12,7 +12,15 @@ use super::bytes::{Bytes, array};
 use super::refusal::Refusal;
 
 /// The names of the algorithms, as Node spells them.
-const KNOWN: &[&str] = &["md5", "sha1", "sha224", "sha256", "sha384", "sha512", "sha512-256"];
+const KNOWN: &[&str] = &[
+    "md5",
+    "sha1",
+    "sha224",
+    "sha256",
+    "sha384",
+    "sha512",
+    "sha512-256",
+];
 
 pub(super) fn define(native: &Object<'_>) -> Result<()> {
     native.set("digestNames", KNOWN.to_vec())?;
@@ -25,7 +33,7 @@ pub(super) enum Hasher {
     Md5(Md5),
     Sha(digest::Context),
     KeyedMd5(Hmac<Md5>),
-    KeyedSha(hmac::Context),
+    KeyedSha(Box<hmac::Context>),
 }
 
 impl Hasher {
@@ -57,11 +65,16 @@ impl Hasher {
             "sha384" => hmac::HMAC_SHA384,
             "sha512" => hmac::HMAC_SHA512,
             _ => {
-                let known: Vec<&str> = KNOWN.iter().copied().filter(|known| *known != "sha512-256").collect();
+                let known: Vec<&str> = KNOWN
+                    .iter()
+                    .copied()
+                    .filter(|known| *known != "sha512-256")
+                    .collect();
                 return Err(Refusal::unknown("keyed digest", name, &known));
             }
         };
-        Ok(Self::KeyedSha(hmac::Context::with_key(&hmac::Key::new(algorithm, key))))
+        let key = hmac::Key::new(algorithm, key);
+        Ok(Self::KeyedSha(Box::new(hmac::Context::with_key(&key))))
     }
 
     pub(super) fn update(&mut self, bytes: &[u8]) {
@@ -98,7 +111,9 @@ fn hasher(ctx: Ctx<'_>, name: String) -> Result<Object<'_>> {
 }
 
 fn keyed_hasher<'js>(ctx: Ctx<'js>, name: String, key: Bytes<'js>) -> Result<Object<'js>> {
-    let hasher = key.read(|key| Hasher::keyed(&name, key)).map_err(|refusal| refusal.throw(&ctx))?;
+    let hasher = key
+        .read(|key| Hasher::keyed(&name, key))
+        .map_err(|refusal| refusal.throw(&ctx))?;
     under_way(&ctx, hasher)
 }
 
@@ -109,22 +124,28 @@ fn under_way<'js>(ctx: &Ctx<'js>, hasher: Hasher) -> Result<Object<'js>> {
     let updated = std::rc::Rc::clone(&state);
     object.set(
         "update",
-        Function::new(ctx.clone(), move |ctx: Ctx<'js>, bytes: Bytes<'js>| -> Result<()> {
-            match updated.borrow_mut().as_mut() {
-                Some(hasher) => bytes.read(|bytes| hasher.update(bytes)),
-                None => return Err(done().throw(&ctx)),
-            }
-            Ok(())
-        })?,
+        Function::new(
+            ctx.clone(),
+            move |ctx: Ctx<'js>, bytes: Bytes<'js>| -> Result<()> {
+                match updated.borrow_mut().as_mut() {
+                    Some(hasher) => bytes.read(|bytes| hasher.update(bytes)),
+                    None => return Err(done().throw(&ctx)),
+                }
+                Ok(())
+            },
+        )?,
     )?;
     object.set(
         "finish",
-        Function::new(ctx.clone(), move |ctx: Ctx<'js>| -> Result<TypedArray<'js, u8>> {
-            match state.borrow_mut().take() {
-                Some(hasher) => array(&ctx, hasher.finish()),
-                None => Err(done().throw(&ctx)),
-            }
-        })?,
+        Function::new(
+            ctx.clone(),
+            move |ctx: Ctx<'js>| -> Result<TypedArray<'js, u8>> {
+                match state.borrow_mut().take() {
+                    Some(hasher) => array(&ctx, hasher.finish()),
+                    None => Err(done().throw(&ctx)),
+                }
+            },
+        )?,
     )?;
     Ok(object)
 }

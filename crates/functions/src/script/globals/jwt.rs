@@ -29,7 +29,9 @@ pub(super) fn encode(
     header.insert("typ".to_owned(), "JWT".into());
     for (name, value) in fields {
         if name == "alg" && value != method {
-            return Err(Refusal::Type("the header field \"alg\" is that of the signing method".into()));
+            return Err(Refusal::Type(
+                "the header field \"alg\" is that of the signing method".into(),
+            ));
         }
         header.insert(name, value);
     }
@@ -58,18 +60,29 @@ pub(super) fn decode(
         return Err(malformed());
     }
     let (header, fields) = section(header)?;
-    let method = fields.get("alg").and_then(Value::as_str).ok_or_else(malformed)?;
+    let method = fields
+        .get("alg")
+        .and_then(Value::as_str)
+        .ok_or_else(malformed)?;
     if accepted.is_some_and(|accepted| !accepted.iter().any(|accepted| accepted == method)) {
-        return Err(Refusal::Failed(format!("the signing method {method:?} is not accepted").into()));
+        return Err(Refusal::Failed(
+            format!("the signing method {method:?} is not accepted").into(),
+        ));
     }
     let algorithm = Algorithm::named(method)
         .ok_or_else(|| Refusal::unknown("signing method", method, signature::NAMES))?;
     if fields.contains_key("crit") {
-        return Err(Refusal::Failed("the token has critical header fields, of which none are known".into()));
+        return Err(Refusal::Failed(
+            "the token has critical header fields, of which none are known".into(),
+        ));
     }
-    let signature = BASE64_URL_SAFE_NO_PAD.decode(signature).map_err(|_| malformed())?;
+    let signature = BASE64_URL_SAFE_NO_PAD
+        .decode(signature)
+        .map_err(|_| malformed())?;
     if !algorithm.verify(key, signed.as_bytes(), &signature)? {
-        return Err(Refusal::Failed("the signature of the token is not right".into()));
+        return Err(Refusal::Failed(
+            "the signature of the token is not right".into(),
+        ));
     }
     let (claims, fields) = section(claims)?;
     if moment(&fields, "exp")?.is_some_and(|exp| now >= exp) {
@@ -87,7 +100,9 @@ fn malformed() -> Refusal {
 
 /// A section of a token, as text and as what it says.
 fn section(encoded: &str) -> std::result::Result<(String, Map<String, Value>), Refusal> {
-    let bytes = BASE64_URL_SAFE_NO_PAD.decode(encoded).map_err(|_| malformed())?;
+    let bytes = BASE64_URL_SAFE_NO_PAD
+        .decode(encoded)
+        .map_err(|_| malformed())?;
     let text = String::from_utf8(bytes).map_err(|_| malformed())?;
     let fields = serde_json::from_str(&text).map_err(|_| malformed())?;
     Ok((text, fields))
@@ -99,21 +114,36 @@ fn moment(claims: &Map<String, Value>, name: &str) -> std::result::Result<Option
         None => Ok(None),
         Some(value) => match value.as_f64() {
             Some(seconds) => Ok(Some(seconds)),
-            None => Err(Refusal::Failed(format!("the claim {name:?} of the token is not a number").into())),
+            None => Err(Refusal::Failed(
+                format!("the claim {name:?} of the token is not a number").into(),
+            )),
         },
     }
 }
 
-fn encode_text(ctx: Ctx<'_>, method: String, claims: String, key: String, fields: String) -> Result<String> {
+fn encode_text(
+    ctx: Ctx<'_>,
+    method: String,
+    claims: String,
+    key: String,
+    fields: String,
+) -> Result<String> {
     serde_json::from_str(&fields)
         .map_err(|_| Refusal::Type("the custom header fields are not an object".into()))
         .and_then(|fields| encode(&method, &claims, &key, fields))
         .map_err(|refusal| refusal.throw(&ctx))
 }
 
-fn decode_text(ctx: Ctx<'_>, token: String, key: String, accepted: Opt<Vec<String>>) -> Result<Vec<String>> {
+fn decode_text(
+    ctx: Ctx<'_>,
+    token: String,
+    key: String,
+    accepted: Opt<Vec<String>>,
+) -> Result<Vec<String>> {
     // A clock before 1970 makes every token with `nbf` one that is not valid yet.
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64());
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0.0, |since| since.as_secs_f64());
     let (header, claims) =
         decode(&token, &key, accepted.0.as_deref(), now).map_err(|refusal| refusal.throw(&ctx))?;
     Ok(vec![header, claims])

@@ -22,14 +22,28 @@ pub(super) fn is_armoured(key: &str) -> bool {
 /// The first armoured structure of the text. What text holds of line ends may be lost or written as
 /// `\n`, as where keys pass through environment variables or JSON twice.
 pub(super) fn armoured(text: &str) -> Result<Pem, Refusal> {
-    let refused = |why: &str| Refusal::Type(format!("the key is not a key in PEM format: {why}").into());
-    let (_, rest) = text.split_once("-----BEGIN ").ok_or_else(|| refused("there is no BEGIN line"))?;
-    let (label, rest) = rest.split_once("-----").ok_or_else(|| refused("its BEGIN line is not closed"))?;
-    let (body, _) = rest.split_once(&format!("-----END {label}-----")).ok_or_else(|| refused("it has no END line"))?;
+    let refused =
+        |why: &str| Refusal::Type(format!("the key is not a key in PEM format: {why}").into());
+    let (_, rest) = text
+        .split_once("-----BEGIN ")
+        .ok_or_else(|| refused("there is no BEGIN line"))?;
+    let (label, rest) = rest
+        .split_once("-----")
+        .ok_or_else(|| refused("its BEGIN line is not closed"))?;
+    let (body, _) = rest
+        .split_once(&format!("-----END {label}-----"))
+        .ok_or_else(|| refused("it has no END line"))?;
     if label.contains("ENCRYPTED") || body.contains("ENCRYPTED") {
-        return Err(Refusal::Type("the key is encrypted: give it decrypted".into()));
+        return Err(Refusal::Type(
+            "the key is encrypted: give it decrypted".into(),
+        ));
     }
     let body: String = body.replace("\\n", "").split_ascii_whitespace().collect();
-    let der = BASE64_STANDARD.decode(body).map_err(|_| refused("it is not Base64"))?;
-    Ok(Pem { label: label.to_owned(), der })
+    let der = BASE64_STANDARD
+        .decode(body)
+        .map_err(|_| refused("it is not Base64"))?;
+    Ok(Pem {
+        label: label.to_owned(),
+        der,
+    })
 }

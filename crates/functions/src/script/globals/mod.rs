@@ -71,7 +71,10 @@ const SOURCES: &[(&str, &str)] = &[
 fn source<'js>(ctx: Ctx<'js>, name: String) -> Result<Function<'js>> {
     match SOURCES.iter().find(|(known, _)| *known == name) {
         Some((known, text)) => evaluate(&ctx, known, text),
-        None => Err(Exception::throw_reference(&ctx, &format!("there is no part {name:?} of the globals"))),
+        None => Err(Exception::throw_reference(
+            &ctx,
+            &format!("there is no part {name:?} of the globals"),
+        )),
     }
 }
 

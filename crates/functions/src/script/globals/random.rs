@@ -10,7 +10,10 @@ use super::bytes::Bytes;
 
 pub(super) fn define(native: &Object<'_>) -> Result<()> {
     native.set("fillRandom", Func::from(fill_random))?;
-    native.set("randomUuid", Func::from(|| uuid::Uuid::new_v4().to_string()))?;
+    native.set(
+        "randomUuid",
+        Func::from(|| uuid::Uuid::new_v4().to_string()),
+    )?;
     native.set("equalInConstantTime", Func::from(equal))
 }
 
@@ -22,7 +25,7 @@ pub(super) fn clock<'js>(ctx: &Ctx<'js>) -> Result<Function<'js>> {
 
 fn fill_random(ctx: Ctx<'_>, bytes: Bytes<'_>) -> Result<()> {
     bytes
-        .write(|bytes| rand::fill(bytes))
+        .write(rand::fill)
         .map_err(|_| Exception::throw_message(&ctx, "the system gives no random bytes"))
 }
 

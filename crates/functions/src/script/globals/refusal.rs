@@ -28,6 +28,12 @@ impl Refusal {
 
     /// An algorithm that is none of `known`.
     pub(super) fn unknown(what: &str, name: &str, known: &[&str]) -> Self {
-        Self::Type(format!("there is no {what} {name:?}; known are {}", known.join(", ")).into())
+        Self::Type(
+            format!(
+                "there is no {what} {name:?}; known are {}",
+                known.join(", ")
+            )
+            .into(),
+        )
     }
 }

@@ -4,14 +4,14 @@ use aws_lc_rs::hmac;
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::rsa::{KeyPair, PublicKey};
 use aws_lc_rs::signature::{
-    self, EcdsaKeyPair, EcdsaSigningAlgorithm, EcdsaVerificationAlgorithm, RsaEncoding, RsaParameters,
-    RsaPssSaltLength, UnparsedPublicKey,
+    self, EcdsaKeyPair, EcdsaSigningAlgorithm, EcdsaVerificationAlgorithm, RsaEncoding,
+    RsaParameters, RsaPssSaltLength, UnparsedPublicKey,
 };
 use rquickjs::function::Func;
 use rquickjs::{Ctx, Object, Result, TypedArray};
 
 use super::bytes::{Bytes, array};
-use super::keys::{armoured, is_armoured};
+use super::keys::{Pem, armoured, is_armoured};
 use super::refusal::Refusal;
 
 pub(super) fn define(native: &Object<'_>) -> Result<()> {
@@ -27,12 +27,16 @@ pub(super) enum Algorithm {
     /// By RSA. Signatures are accepted that fit any of the parameters.
     Rsa(&'static dyn RsaEncoding, &'static [&'static RsaParameters]),
     /// By an elliptic curve.
-    Curve(&'static EcdsaSigningAlgorithm, &'static EcdsaVerificationAlgorithm),
+    Curve(
+        &'static EcdsaSigningAlgorithm,
+        &'static EcdsaVerificationAlgorithm,
+    ),
 }
 
 /// The names of all of them.
 pub(super) const NAMES: &[&str] = &[
-    "HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "ES256", "ES384", "ES512", "PS256", "PS384", "PS512",
+    "HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "ES256", "ES384", "ES512", "PS256",
+    "PS384", "PS512",
 ];
 
 // Some sign with a salt as long as the digest, some with the longest that fits the key.
@@ -56,21 +60,33 @@ impl Algorithm {
             "HS256" => Self::Keyed(hmac::HMAC_SHA256),
             "HS384" => Self::Keyed(hmac::HMAC_SHA384),
             "HS512" => Self::Keyed(hmac::HMAC_SHA512),
-            "RS256" => Self::Rsa(&signature::RSA_PKCS1_SHA256, &[&signature::RSA_PKCS1_2048_8192_SHA256]),
-            "RS384" => Self::Rsa(&signature::RSA_PKCS1_SHA384, &[&signature::RSA_PKCS1_2048_8192_SHA384]),
-            "RS512" => Self::Rsa(&signature::RSA_PKCS1_SHA512, &[&signature::RSA_PKCS1_2048_8192_SHA512]),
+            "RS256" => Self::Rsa(
+                &signature::RSA_PKCS1_SHA256,
+                &[&signature::RSA_PKCS1_2048_8192_SHA256],
+            ),
+            "RS384" => Self::Rsa(
+                &signature::RSA_PKCS1_SHA384,
+                &[&signature::RSA_PKCS1_2048_8192_SHA384],
+            ),
+            "RS512" => Self::Rsa(
+                &signature::RSA_PKCS1_SHA512,
+                &[&signature::RSA_PKCS1_2048_8192_SHA512],
+            ),
             "PS256" => Self::Rsa(&signature::RSA_PSS_SHA256, PS256),
             "PS384" => Self::Rsa(&signature::RSA_PSS_SHA384, PS384),
             "PS512" => Self::Rsa(&signature::RSA_PSS_SHA512, PS512),
-            "ES256" => {
-                Self::Curve(&signature::ECDSA_P256_SHA256_FIXED_SIGNING, &signature::ECDSA_P256_SHA256_FIXED)
-            }
-            "ES384" => {
-                Self::Curve(&signature::ECDSA_P384_SHA384_FIXED_SIGNING, &signature::ECDSA_P384_SHA384_FIXED)
-            }
-            "ES512" => {
-                Self::Curve(&signature::ECDSA_P521_SHA512_FIXED_SIGNING, &signature::ECDSA_P521_SHA512_FIXED)
-            }
+            "ES256" => Self::Curve(
+                &signature::ECDSA_P256_SHA256_FIXED_SIGNING,
+                &signature::ECDSA_P256_SHA256_FIXED,
+            ),
+            "ES384" => Self::Curve(
+                &signature::ECDSA_P384_SHA384_FIXED_SIGNING,
+                &signature::ECDSA_P384_SHA384_FIXED,
+            ),
+            "ES512" => Self::Curve(
+                &signature::ECDSA_P521_SHA512_FIXED_SIGNING,
+                &signature::ECDSA_P521_SHA512_FIXED,
+            ),
             _ => return None,
         })
     }
@@ -79,14 +95,21 @@ impl Algorithm {
     pub(super) fn sign(self, key: &str, message: &[u8]) -> std::result::Result<Vec<u8>, Refusal> {
         let failed = |_| Refusal::Failed("the message cannot be signed with this key".into());
         match self {
-            Self::Keyed(algorithm) => Ok(hmac::sign(&secret(algorithm, key)?, message).as_ref().to_vec()),
+            Self::Keyed(algorithm) => Ok(hmac::sign(&secret(algorithm, key)?, message)
+                .as_ref()
+                .to_vec()),
             Self::Rsa(encoding, _) => {
                 let pem = armoured(key)?;
-                let pair = KeyPair::from_der(&pem.der)
-                    .or_else(|_| KeyPair::from_pkcs8(&pem.der))
+                let read = if pem.label == "RSA PRIVATE KEY" {
+                    KeyPair::from_der
+                } else {
+                    KeyPair::from_pkcs8
+                };
+                let pair = read(&pem.der)
                     .map_err(|error| rsa_refused("private", &pem.label, &error.to_string()))?;
                 let mut signature = vec![0; pair.public_modulus_len()];
-                pair.sign(encoding, &SystemRandom::new(), message, &mut signature).map_err(failed)?;
+                pair.sign(encoding, &SystemRandom::new(), message, &mut signature)
+                    .map_err(failed)?;
                 Ok(signature)
             }
             Self::Curve(signing, _) => {
@@ -107,13 +130,17 @@ impl Algorithm {
         signature: &[u8],
     ) -> std::result::Result<bool, Refusal> {
         match self {
-            Self::Keyed(algorithm) => Ok(hmac::verify(&secret(algorithm, key)?, message, signature).is_ok()),
+            Self::Keyed(algorithm) => {
+                Ok(hmac::verify(&secret(algorithm, key)?, message, signature).is_ok())
+            }
             Self::Rsa(_, accepted) => {
                 let pem = public(key)?;
                 let public = PublicKey::from_der(&pem.der)
                     .map_err(|error| rsa_refused("public", &pem.label, &error.to_string()))?;
                 Ok(accepted.iter().any(|parameters| {
-                    UnparsedPublicKey::new(*parameters, public.as_ref()).verify(message, signature).is_ok()
+                    UnparsedPublicKey::new(*parameters, public.as_ref())
+                        .verify(message, signature)
+                        .is_ok()
                 }))
             }
             Self::Curve(_, verification) => {
@@ -131,22 +158,27 @@ fn secret(algorithm: hmac::Algorithm, secret: &str) -> std::result::Result<hmac:
         return Err(Refusal::Type("the secret is empty".into()));
     }
     if is_armoured(secret) {
-        return Err(Refusal::Type("a key in PEM format is no secret for an algorithm of the kind HS".into()));
+        return Err(Refusal::Type(
+            "a key in PEM format is no secret for an algorithm of the kind HS".into(),
+        ));
     }
     Ok(hmac::Key::new(algorithm, secret.as_bytes()))
 }
 
 /// A public key; a private one is refused, lest it be handed to those who only verify.
-fn public(key: &str) -> std::result::Result<super::keys::Pem, Refusal> {
+fn public(key: &str) -> std::result::Result<Pem, Refusal> {
     let pem = armoured(key)?;
     if pem.label.contains("PRIVATE") {
-        return Err(Refusal::Type(format!("a public key is needed, and this is a {}", pem.label).into()));
+        return Err(Refusal::Type(
+            format!("a public key is needed, and this is a {}", pem.label).into(),
+        ));
     }
     Ok(pem)
 }
 
 fn rsa_refused(which: &str, label: &str, why: &str) -> Refusal {
     let message = match why {
+        // The only names that the library gives these causes.
         "TooSmall" => format!("the RSA {which} key is too small: it needs 2048 bits or more"),
         "TooLarge" => format!("the RSA {which} key is too large: it may have 8192 bits at most"),
         _ => format!("the {label} is not an RSA {which} key"),
@@ -158,7 +190,12 @@ fn curve_refused(which: &str, label: &str) -> Refusal {
     Refusal::Type(format!("the {label} is not a {which} key on the curve of this algorithm").into())
 }
 
-fn sign_bytes<'js>(ctx: Ctx<'js>, name: String, key: String, message: Bytes<'js>) -> Result<TypedArray<'js, u8>> {
+fn sign_bytes<'js>(
+    ctx: Ctx<'js>,
+    name: String,
+    key: String,
+    message: Bytes<'js>,
+) -> Result<TypedArray<'js, u8>> {
     let signature = algorithm(&name)
         .and_then(|algorithm| message.read(|message| algorithm.sign(&key, message)))
         .map_err(|refusal| refusal.throw(&ctx))?;

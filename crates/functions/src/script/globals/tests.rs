@@ -5,13 +5,15 @@ mod encodings;
 mod vectors;
 mod web;
 
-use rquickjs::{CatchResultExt, Context, Ctx, Function, Object, Promise, Runtime};
+use rquickjs::context::intrinsic;
+use rquickjs::{CatchResultExt, Context, Ctx, Object, Promise, Runtime};
 
 use super::install;
 
 /// What the tests need besides: a stand-in for `BSON.Binary`, and assertions that do not rest on what is
 /// tested.
 const PRELUDE: &str = r#"
+globalThis.require = (name) => builtins[name];
 globalThis.BSON = {
   Binary: class Binary {
     constructor(buffer, subType) {
@@ -57,8 +59,7 @@ fn installed<R>(work: impl for<'js> FnOnce(Ctx<'js>) -> R) -> R {
     Context::full(&runtime).unwrap().with(|ctx| {
         let builtins = Object::new(ctx.clone()).unwrap();
         install(&ctx, &builtins).unwrap();
-        let require = Function::new(ctx.clone(), move |name: String| builtins.get::<_, rquickjs::Value<'_>>(name)).unwrap();
-        ctx.globals().set("require", require).unwrap();
+        ctx.globals().set("builtins", builtins).unwrap();
         ctx.eval::<(), _>(PRELUDE).unwrap();
         work(ctx)
     })
@@ -70,9 +71,14 @@ fn run_with(constants: &[(&str, &str)], body: &str) {
         for (name, value) in constants {
             ctx.globals().set(*name, *value).unwrap();
         }
-        let promise: Promise<'_> =
-            ctx.eval(format!("(async () => {{\n{body}\n}})()")).catch(&ctx).unwrap_or_else(|error| panic!("{error}"));
-        promise.finish::<()>().catch(&ctx).unwrap_or_else(|error| panic!("{error}"));
+        let promise: Promise<'_> = ctx
+            .eval(format!("(async () => {{\n{body}\n}})()"))
+            .catch(&ctx)
+            .unwrap_or_else(|error| panic!("{error}"));
+        promise
+            .finish::<()>()
+            .catch(&ctx)
+            .unwrap_or_else(|error| panic!("{error}"));
     });
 }
 
@@ -112,7 +118,15 @@ fn the_built_in_modules_are_listed_by_name() {
         assert_eq!(
             names,
             [
-                "assert", "buffer", "crypto", "events", "path", "process", "querystring", "string_decoder", "url",
+                "assert",
+                "buffer",
+                "crypto",
+                "events",
+                "path",
+                "process",
+                "querystring",
+                "string_decoder",
+                "url",
                 "util"
             ]
         );
@@ -123,16 +137,26 @@ fn the_built_in_modules_are_listed_by_name() {
 fn it_is_installed_in_a_context_without_a_clock_of_its_own() {
     let runtime = Runtime::new().unwrap();
     let context = Context::builder()
-        .with::<rquickjs::context::intrinsic::Eval>()
-        .with::<rquickjs::context::intrinsic::Date>()
-        .with::<rquickjs::context::intrinsic::TypedArrays>()
+        .with::<(
+            intrinsic::Date,
+            intrinsic::Eval,
+            intrinsic::RegExpCompiler,
+            intrinsic::RegExp,
+            intrinsic::MapSet,
+            intrinsic::TypedArrays,
+            intrinsic::Promise,
+        )>()
         .build(&runtime)
         .unwrap();
     context.with(|ctx| {
         install(&ctx, &Object::new(ctx.clone()).unwrap()).unwrap();
-        let runs: bool = ctx.eval("const start = performance.now(); performance.now() >= start && start >= 0").unwrap();
+        let runs: bool = ctx
+            .eval("const start = performance.now(); performance.now() >= start && start >= 0")
+            .unwrap();
         assert!(runs);
-        let name: String = ctx.eval("try { atob('?') } catch (error) { error.name }").unwrap();
+        let name: String = ctx
+            .eval("try { atob('?') } catch (error) { error.name }")
+            .unwrap();
         assert_eq!(name, "InvalidCharacterError");
     });
 }
@@ -144,7 +168,9 @@ fn memory_that_the_runtime_may_not_have_is_refused() {
     Context::full(&runtime).unwrap().with(|ctx| {
         let builtins = Object::new(ctx.clone()).unwrap();
         install(&ctx, &builtins).unwrap();
-        let refused = ctx.eval::<usize, _>("Buffer.from('a'.repeat(6 << 20)).toString('hex').length").catch(&ctx);
+        let refused = ctx
+            .eval::<usize, _>("Buffer.from('a'.repeat(6 << 20)).toString('hex').length")
+            .catch(&ctx);
         assert!(refused.is_err());
         let works: String = ctx.eval("Buffer.from('a').toString('hex')").unwrap();
         assert_eq!(works, "61");
@@ -154,5 +180,7 @@ fn memory_that_the_runtime_may_not_have_is_refused() {
 #[test]
 fn nothing_of_the_environment_shows() {
     assert!(std::env::vars().count() > 0);
-    run("same(process.env, {}); same(process.version, 'v10.18.1'); same(process.versions, { node: '10.18.1' });");
+    run(
+        "same(process.env, {}); same(process.version, 'v10.18.1'); same(process.versions, { node: '10.18.1' });",
+    );
 }

@@ -9,8 +9,14 @@ pub(super) fn define(native: &Object<'_>) -> Result<()> {
     native.set("urlSet", Func::from(set))?;
     native.set("formParse", Func::from(parse_form))?;
     native.set("formSerialize", Func::from(serialize_form))?;
-    native.set("domainToAscii", Func::from(|domain: String| quirks::domain_to_ascii(&domain)))?;
-    native.set("domainToUnicode", Func::from(|domain: String| quirks::domain_to_unicode(&domain)))
+    native.set(
+        "domainToAscii",
+        Func::from(|domain: String| quirks::domain_to_ascii(&domain)),
+    )?;
+    native.set(
+        "domainToUnicode",
+        Func::from(|domain: String| quirks::domain_to_unicode(&domain)),
+    )
 }
 
 /// The parts of an address: `href`, `origin`, `protocol`, `username`, `password`, `host`, `hostname`,

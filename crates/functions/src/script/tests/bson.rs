@@ -1,6 +1,9 @@
 use ::bson::oid::ObjectId;
 use ::bson::spec::BinarySubtype;
-use ::bson::{Binary, DateTime, Decimal128, JavaScriptCodeWithScope, RawDocument, RawDocumentBuf, Regex, Timestamp};
+use ::bson::{
+    Binary, DateTime, Decimal128, JavaScriptCodeWithScope, RawDocument, RawDocumentBuf, Regex,
+    Timestamp,
+};
 use proptest::prelude::*;
 use rquickjs::{Context, Runtime};
 
@@ -22,7 +25,9 @@ impl There {
             let host = Host::new(Heap::new(1 << 30), Arc::default());
             let program = Arc::new(Program::default());
             let files = std::rc::Rc::new(Files::new(&program));
-            Prelude::install(&ctx, &host, &program, &files).map(|_| ()).unwrap();
+            Prelude::install(&ctx, &host, &program, &files)
+                .map(|_| ())
+                .unwrap();
         });
         Self(context)
     }
@@ -39,7 +44,10 @@ impl There {
 fn round(value: impl Into<Bson>) -> Bson {
     let document = doc! { "v": value.into() }.to_vec().unwrap();
     let back = There::new().and_back(&document);
-    Document::from_reader(&back[..]).unwrap().remove("v").unwrap()
+    Document::from_reader(&back[..])
+        .unwrap()
+        .remove("v")
+        .unwrap()
 }
 
 #[test]
@@ -77,7 +85,10 @@ fn types_that_are_no_longer_written_come_back_as_they_were() {
     inner[..4].copy_from_slice(&length.to_le_bytes());
     body.extend_from_slice(&inner);
     body.push(0);
-    let mut document = i32::try_from(body.len() + 4).unwrap().to_le_bytes().to_vec();
+    let mut document = i32::try_from(body.len() + 4)
+        .unwrap()
+        .to_le_bytes()
+        .to_vec();
     document.extend_from_slice(&body);
     assert_eq!(There::new().and_back(&document), document);
 }
@@ -86,48 +97,130 @@ fn types_that_are_no_longer_written_come_back_as_they_were() {
 fn a_decimal_keeps_an_encoding_that_is_not_the_canonical_one() {
     let mut odd = [0xFF; 16];
     odd[15] = 0x60;
-    assert_eq!(round(Decimal128::from_bytes(odd)), Decimal128::from_bytes(odd).into());
+    assert_eq!(
+        round(Decimal128::from_bytes(odd)),
+        Decimal128::from_bytes(odd).into()
+    );
 }
 
 #[test]
 fn whole_doubles_become_int32_and_undefined_is_left_out() {
     assert_eq!(round(5.0), Bson::Int32(5));
     assert_eq!(round(2_147_483_648.0), Bson::Double(2_147_483_648.0));
-    assert_eq!(round(doc! { "a": Bson::Undefined, "b": [Bson::Undefined] }), doc! { "b": [null] }.into());
+    assert_eq!(
+        round(doc! { "a": Bson::Undefined, "b": [Bson::Undefined] }),
+        doc! { "b": [null] }.into()
+    );
 }
 
 #[test]
 fn text_that_is_not_utf8_is_replaced() {
     let document = b"\x0F\0\0\0\x02v\0\x03\0\0\0\xFFa\0\0";
     let back = There::new().and_back(document);
-    assert_eq!(Document::from_reader(&back[..]).unwrap(), doc! { "v": "\u{FFFD}a" });
+    assert_eq!(
+        Document::from_reader(&back[..]).unwrap(),
+        doc! { "v": "\u{FFFD}a" }
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn values_of_javascript_have_their_types() {
     for (expression, value) in [
-        ("[1, -1, 2147483647, 2147483648, 0.5]", ::bson::bson!([1, -1, i32::MAX, 2_147_483_648.0, 0.5])),
-        ("[BSON.Int32(5), BSON.Double(5), BSON.Long(5), 5n]", ::bson::bson!([5, 5.0, 5_i64, 5_i64])),
-        ("({ a: undefined, b() {}, c: Symbol(), d: 1 })", doc! { "d": 1 }.into()),
-        ("[undefined, () => 1, , 1]", ::bson::bson!([null, null, null, 1])),
-        ("new Uint8Array([1, 2]).subarray(1)", Binary { subtype: BinarySubtype::Generic, bytes: vec![2] }.into()),
-        ("new Uint8Array([1, 2]).buffer", Binary { subtype: BinarySubtype::Generic, bytes: vec![1, 2] }.into()),
-        ("new Uint8Array(0)", Binary { subtype: BinarySubtype::Generic, bytes: vec![] }.into()),
-        ("BSON.UUID('01010101010101010101010101010101')", Binary { subtype: BinarySubtype::Uuid, bytes: vec![1; 16] }.into()),
-        ("/a.b/gi", Bson::RegularExpression(Regex { pattern: "a.b".try_into().unwrap(), options: "i".try_into().unwrap() })),
-        ("new Map([['b', 1], ['a', new Map([[1, 2]])]])", doc! { "b": 1, "a": { "1": 2 } }.into()),
-        ("[new Number(5), new String('x'), new Boolean(true), Object(5n)]", ::bson::bson!([5, "x", true, 5_i64])),
-        ("new (class A { constructor() { this.x = 1; } get y() { return 2; } })()", doc! { "x": 1 }.into()),
-        ("({ toBSON() { return { a: 1 }; } })", doc! { "a": 1 }.into()),
+        (
+            "[1, -1, 2147483647, 2147483648, 0.5]",
+            ::bson::bson!([1, -1, i32::MAX, 2_147_483_648.0, 0.5]),
+        ),
+        (
+            "[BSON.Int32(5), BSON.Double(5), BSON.Long(5), 5n]",
+            ::bson::bson!([5, 5.0, 5_i64, 5_i64]),
+        ),
+        (
+            "({ a: undefined, b() {}, c: Symbol(), d: 1 })",
+            doc! { "d": 1 }.into(),
+        ),
+        (
+            "[undefined, () => 1, , 1]",
+            ::bson::bson!([null, null, null, 1]),
+        ),
+        (
+            "new Uint8Array([1, 2]).subarray(1)",
+            Binary {
+                subtype: BinarySubtype::Generic,
+                bytes: vec![2],
+            }
+            .into(),
+        ),
+        (
+            "new Uint8Array([1, 2]).buffer",
+            Binary {
+                subtype: BinarySubtype::Generic,
+                bytes: vec![1, 2],
+            }
+            .into(),
+        ),
+        (
+            "new Uint8Array(0)",
+            Binary {
+                subtype: BinarySubtype::Generic,
+                bytes: vec![],
+            }
+            .into(),
+        ),
+        (
+            "BSON.UUID('01010101010101010101010101010101')",
+            Binary {
+                subtype: BinarySubtype::Uuid,
+                bytes: vec![1; 16],
+            }
+            .into(),
+        ),
+        (
+            "/a.b/gi",
+            Bson::RegularExpression(Regex {
+                pattern: "a.b".try_into().unwrap(),
+                options: "i".try_into().unwrap(),
+            }),
+        ),
+        (
+            "new Map([['b', 1], ['a', new Map([[1, 2]])]])",
+            doc! { "b": 1, "a": { "1": 2 } }.into(),
+        ),
+        (
+            "[new Number(5), new String('x'), new Boolean(true), Object(5n)]",
+            ::bson::bson!([5, "x", true, 5_i64]),
+        ),
+        (
+            "new (class A { constructor() { this.x = 1; } get y() { return 2; } })()",
+            doc! { "x": 1 }.into(),
+        ),
+        (
+            "({ toBSON() { return { a: 1 }; } })",
+            doc! { "a": 1 }.into(),
+        ),
         ("[{ toBSON() { return 5; } }]", ::bson::bson!([5])),
-        ("new BSON.DBRef('c', 1, 'd')", doc! { "$ref": "c", "$id": 1, "$db": "d" }.into()),
-        ("({ x: new (class Id extends BSON.ObjectId {})('000000000000000000000000') })", doc! { "x": ObjectId::from_bytes([0; 12]) }.into()),
+        (
+            "new BSON.DBRef('c', 1, 'd')",
+            doc! { "$ref": "c", "$id": 1, "$db": "d" }.into(),
+        ),
+        (
+            "({ x: new (class Id extends BSON.ObjectId {})('000000000000000000000000') })",
+            doc! { "x": ObjectId::from_bytes([0; 12]) }.into(),
+        ),
         ("'a\\ud800b\\ud83d\\ude00'", "a\u{FFFD}b\u{1F600}".into()),
-        ("'x'.repeat(20) + 'y'", format!("{}y", "x".repeat(20)).into()),
+        (
+            "'x'.repeat(20) + 'y'",
+            format!("{}y", "x".repeat(20)).into(),
+        ),
         ("new Date(5)", DateTime::from_millis(5).into()),
-        ("Object.assign(Object.create(null), { a: 1 })", doc! { "a": 1 }.into()),
+        (
+            "Object.assign(Object.create(null), { a: 1 })",
+            doc! { "a": 1 }.into(),
+        ),
         ("new Proxy({ a: 1 }, {})", doc! { "a": 1 }.into()),
-        ("({ 'ключ': 1, '\\ud800': 2 })", doc! { "ключ": 1, "\u{FFFD}": 2 }.into()),
+        (
+            "({ 'ключ': 1, '\\ud800': 2 })",
+            doc! { "ключ": 1, "\u{FFFD}": 2 }.into(),
+        ),
     ] {
         assert_eq!(value_of(expression).await, value, "{expression}");
     }
@@ -145,7 +238,9 @@ async fn values_of_bson_are_of_their_classes() {
     let outcome = isolate.run(call("f", vec![argument.into()])).await;
     assert_eq!(
         returned(&outcome),
-        Some(::bson::bson!([2, true, true, true, true, true, true, 4, true, true, true, true, true]))
+        Some(::bson::bson!([
+            2, true, true, true, true, true, true, 4, true, true, true, true, true
+        ]))
     );
 }
 
@@ -155,12 +250,20 @@ async fn arguments_that_are_no_bson_fail_the_call() {
     let mut broken = call("f", vec![]);
     broken.arguments = Bytes::from_static(b"\x05\0\0");
     let outcome = isolate.run(broken).await;
-    assert!(failed(&outcome).message.contains("malformed BSON"), "{outcome:?}");
+    assert!(
+        failed(&outcome).message.contains("malformed BSON"),
+        "{outcome:?}"
+    );
 }
 
 /// Names that keep their place: those that are whole numbers would go first.
 fn name() -> impl Strategy<Value = String> {
-    prop_oneof!["[a-zA-Z_$. ]{0,6}", "[a-zé漢😀]{1,3}", Just("__proto__".to_owned()), Just("toString".to_owned())]
+    prop_oneof![
+        "[a-zA-Z_$. ]{0,6}",
+        "[a-zé漢😀]{1,3}",
+        Just("__proto__".to_owned()),
+        Just("toString".to_owned())
+    ]
 }
 
 fn value() -> impl Strategy<Value = Bson> {
@@ -175,17 +278,27 @@ fn value() -> impl Strategy<Value = Bson> {
         Just(Bson::MaxKey),
         any::<[u8; 12]>().prop_map(|id| ObjectId::from_bytes(id).into()),
         any::<[u8; 16]>().prop_map(|bytes| Decimal128::from_bytes(bytes).into()),
-        (-8_640_000_000_000_000..=8_640_000_000_000_000_i64).prop_map(|millis| DateTime::from_millis(millis).into()),
-        any::<(u32, u32)>().prop_map(|(time, increment)| Bson::Timestamp(Timestamp { time, increment })),
-        (any::<u8>(), any::<Vec<u8>>()).prop_map(|(subtype, bytes)| Binary { subtype: subtype.into(), bytes }.into()),
-        "[a-z.*]{0,8}".prop_map(|pattern| Bson::RegularExpression(Regex { pattern: pattern.try_into().unwrap(), options: "im".try_into().unwrap() })),
+        (-8_640_000_000_000_000..=8_640_000_000_000_000_i64)
+            .prop_map(|millis| DateTime::from_millis(millis).into()),
+        any::<(u32, u32)>()
+            .prop_map(|(time, increment)| Bson::Timestamp(Timestamp { time, increment })),
+        (any::<u8>(), any::<Vec<u8>>()).prop_map(|(subtype, bytes)| Binary {
+            subtype: subtype.into(),
+            bytes
+        }
+        .into()),
+        "[a-z.*]{0,8}".prop_map(|pattern| Bson::RegularExpression(Regex {
+            pattern: pattern.try_into().unwrap(),
+            options: "im".try_into().unwrap()
+        })),
         any::<String>().prop_map(Bson::JavaScriptCode),
         any::<String>().prop_map(Bson::Symbol),
     ];
     leaf.prop_recursive(4, 64, 8, |inner| {
         prop_oneof![
             prop::collection::vec(inner.clone(), 0..8).prop_map(Bson::Array),
-            prop::collection::vec((name(), inner), 0..8).prop_map(|fields| fields.into_iter().collect::<Document>().into()),
+            prop::collection::vec((name(), inner), 0..8)
+                .prop_map(|fields| fields.into_iter().collect::<Document>().into()),
         ]
     })
 }
@@ -193,10 +306,16 @@ fn value() -> impl Strategy<Value = Bson> {
 /// Doubles that are whole numbers come back as int32.
 fn expected(value: Bson) -> Bson {
     match value {
-        Bson::Double(double) if f64::from(double as i32).to_bits() == double.to_bits() => Bson::Int32(double as i32),
+        Bson::Double(double) if f64::from(double as i32).to_bits() == double.to_bits() => {
+            Bson::Int32(double as i32)
+        }
         Bson::Double(double) if double.is_nan() => Bson::Double(f64::NAN),
         Bson::Array(values) => values.into_iter().map(expected).collect::<Vec<_>>().into(),
-        Bson::Document(fields) => fields.into_iter().map(|(name, value)| (name, expected(value))).collect::<Document>().into(),
+        Bson::Document(fields) => fields
+            .into_iter()
+            .map(|(name, value)| (name, expected(value)))
+            .collect::<Document>()
+            .into(),
         other => other,
     }
 }
@@ -210,10 +329,14 @@ fn any_document_comes_back_with_its_types_and_order() {
     });
     runner
         .run(&value(), |value| {
-            let document: RawDocumentBuf = RawDocumentBuf::try_from(&doc! { "v": value.clone() }).unwrap();
+            let document: RawDocumentBuf =
+                RawDocumentBuf::try_from(&doc! { "v": value.clone() }).unwrap();
             let back = there.and_back(document.as_bytes());
             let back = Document::try_from(RawDocument::from_bytes(&back).unwrap()).unwrap();
-            prop_assert_eq!(format!("{:?}", back.get("v").unwrap()), format!("{:?}", expected(value)));
+            prop_assert_eq!(
+                format!("{:?}", back.get("v").unwrap()),
+                format!("{:?}", expected(value))
+            );
             Ok(())
         })
         .unwrap();

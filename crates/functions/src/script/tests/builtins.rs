@@ -3,26 +3,74 @@ use super::*;
 #[tokio::test(flavor = "multi_thread")]
 async fn classes_of_bson_are_made_with_and_without_new() {
     for (expression, value) in [
-        ("[BSON.ObjectId(), new BSON.ObjectId(), BSON.ObjectID()].every((id) => id instanceof BSON.ObjectId && id.toHexString().length === 24)", true.into()),
-        ("BSON.ObjectId('0123456789ABCDEF01234567').toString()", "0123456789abcdef01234567".into()),
-        ("BSON.ObjectId('0123456789abcdef01234567').equals(new BSON.ObjectId('0123456789abcdef01234567'))", true.into()),
-        ("BSON.ObjectId.isValid('x') || !BSON.ObjectId.isValid('0123456789abcdef01234567')", false.into()),
-        ("BSON.ObjectId.createFromTime(1).getTimestamp().getTime()", 1000.into()),
-        ("BSON.Int32('7').valueOf() + BSON.Double(0.5).valueOf()", 7.5.into()),
-        ("BSON.Long.fromString('9007199254740993').add(1).toString()", "9007199254740994".into()),
-        ("BSON.Long.MAX_VALUE.add(1).equals(BSON.Long.MIN_VALUE)", true.into()),
-        ("BSON.Long.fromNumber(7).divide(2).toNumber() + BSON.Long(7).modulo(4)", 6.into()),
+        (
+            "[BSON.ObjectId(), new BSON.ObjectId(), BSON.ObjectID()].every((id) => id instanceof BSON.ObjectId && id.toHexString().length === 24)",
+            true.into(),
+        ),
+        (
+            "BSON.ObjectId('0123456789ABCDEF01234567').toString()",
+            "0123456789abcdef01234567".into(),
+        ),
+        (
+            "BSON.ObjectId('0123456789abcdef01234567').equals(new BSON.ObjectId('0123456789abcdef01234567'))",
+            true.into(),
+        ),
+        (
+            "BSON.ObjectId.isValid('x') || !BSON.ObjectId.isValid('0123456789abcdef01234567')",
+            false.into(),
+        ),
+        (
+            "BSON.ObjectId.createFromTime(1).getTimestamp().getTime()",
+            1000.into(),
+        ),
+        (
+            "BSON.Int32('7').valueOf() + BSON.Double(0.5).valueOf()",
+            7.5.into(),
+        ),
+        (
+            "BSON.Long.fromString('9007199254740993').add(1).toString()",
+            "9007199254740994".into(),
+        ),
+        (
+            "BSON.Long.MAX_VALUE.add(1).equals(BSON.Long.MIN_VALUE)",
+            true.into(),
+        ),
+        (
+            "BSON.Long.fromNumber(7).divide(2).toNumber() + BSON.Long(7).modulo(4)",
+            6.into(),
+        ),
         ("BSON.Long.fromString('ff', 16).toInt()", 255.into()),
-        ("BSON.Long(3).greaterThan(2) && BSON.Long(1).lt(2) && BSON.Long(0).isZero()", true.into()),
+        (
+            "BSON.Long(3).greaterThan(2) && BSON.Long(1).lt(2) && BSON.Long(0).isZero()",
+            true.into(),
+        ),
         ("new BSON.Long(-1, 0).toString()", "4294967295".into()),
-        ("BSON.Decimal128.fromString('1.50E+3').toString()", "1.50E+3".into()),
-        ("BSON.Binary.fromBase64('aGk=').text() + BSON.Binary.fromHex('6869', 5).subType + BSON.Binary.fromText('hi').toHex()", "hi56869".into()),
-        ("BSON.Binary.fromText('hi').length + BSON.Binary.fromText('hi').buffer[0]", 106.into()),
-        ("BSON.UUID('01234567-89ab-cdef-0123-456789abcdef').toHexString()", "01234567-89ab-cdef-0123-456789abcdef".into()),
-        ("BSON.Timestamp(5, 6).t + BSON.Timestamp({ t: 1, i: 2 }).i", 7.into()),
+        (
+            "BSON.Decimal128.fromString('1.50E+3').toString()",
+            "1.50E+3".into(),
+        ),
+        (
+            "BSON.Binary.fromBase64('aGk=').text() + BSON.Binary.fromHex('6869', 5).subType + BSON.Binary.fromText('hi').toHex()",
+            "hi56869".into(),
+        ),
+        (
+            "BSON.Binary.fromText('hi').length + BSON.Binary.fromText('hi').buffer[0]",
+            106.into(),
+        ),
+        (
+            "BSON.UUID('01234567-89ab-cdef-0123-456789abcdef').toHexString()",
+            "01234567-89ab-cdef-0123-456789abcdef".into(),
+        ),
+        (
+            "BSON.Timestamp(5, 6).t + BSON.Timestamp({ t: 1, i: 2 }).i",
+            7.into(),
+        ),
         ("`${BSON.BSONRegExp('a', 'mi')}`", "/a/im".into()),
         ("BSON.Code('x').code + BSON.BSONSymbol('y')", "xy".into()),
-        ("new BSON.ObjectId().constructor === BSON.ObjectId && BSON.Long(1)._bsontype", "Long".into()),
+        (
+            "new BSON.ObjectId().constructor === BSON.ObjectId && BSON.Long(1)._bsontype",
+            "Long".into(),
+        ),
         ("Object.keys({ ...BSON.ObjectId() }).length", 0.into()),
     ] {
         let value: Bson = value;
@@ -46,7 +94,10 @@ async fn what_is_no_value_of_a_class_is_refused() {
     ] {
         let failure = failure_of(&format!("exports = () => {expression};"), short()).await;
         assert_eq!(failure.kind, FailureKind::Thrown, "{expression}");
-        assert!(["TypeError", "SyntaxError", "RangeError"].contains(&failure.name.as_str()), "{expression}: {failure:?}");
+        assert!(
+            ["TypeError", "SyntaxError", "RangeError"].contains(&failure.name.as_str()),
+            "{expression}: {failure:?}"
+        );
     }
 }
 
@@ -62,16 +113,42 @@ async fn json_has_plain_forms_of_the_classes() {
 #[tokio::test(flavor = "multi_thread")]
 async fn extended_json_is_written_and_read() {
     for (expression, value) in [
-        ("EJSON.stringify({ n: 1, d: new Date(5), f: 1.5 })", Bson::from("{\"n\":{\"$numberInt\":\"1\"},\"d\":{\"$date\":{\"$numberLong\":\"5\"}},\"f\":{\"$numberDouble\":\"1.5\"}}")),
-        ("EJSON.stringify({ n: 1, d: new Date(5) }, { relaxed: true })", "{\"n\":1,\"d\":{\"$date\":\"1970-01-01T00:00:00.005Z\"}}".into()),
-        ("EJSON.stringify({ n: BSON.Long(1), m: 2 }, ['m', '$numberInt'], 1)", "{\n \"m\": {\n  \"$numberInt\": \"2\"\n }\n}".into()),
-        ("EJSON.stringify([undefined, () => 1, BSON.ObjectId('0123456789abcdef01234567')])", "[null,null,{\"$oid\":\"0123456789abcdef01234567\"}]".into()),
+        (
+            "EJSON.stringify({ n: 1, d: new Date(5), f: 1.5 })",
+            Bson::from(
+                "{\"n\":{\"$numberInt\":\"1\"},\"d\":{\"$date\":{\"$numberLong\":\"5\"}},\"f\":{\"$numberDouble\":\"1.5\"}}",
+            ),
+        ),
+        (
+            "EJSON.stringify({ n: 1, d: new Date(5) }, { relaxed: true })",
+            "{\"n\":1,\"d\":{\"$date\":\"1970-01-01T00:00:00.005Z\"}}".into(),
+        ),
+        (
+            "EJSON.stringify({ n: BSON.Long(1), m: 2 }, ['m', '$numberInt'], 1)",
+            "{\n \"m\": {\n  \"$numberInt\": \"2\"\n }\n}".into(),
+        ),
+        (
+            "EJSON.stringify([undefined, () => 1, BSON.ObjectId('0123456789abcdef01234567')])",
+            "[null,null,{\"$oid\":\"0123456789abcdef01234567\"}]".into(),
+        ),
         ("EJSON.stringify('text')", "\"text\"".into()),
         ("String(EJSON.stringify(undefined))", "undefined".into()),
-        ("EJSON.parse('{\"a\":{\"$numberLong\":\"5\"},\"b\":1700000000000}')", doc! { "a": 5, "b": 1_700_000_000_000.0 }.into()),
-        ("EJSON.parse('{\"a\":{\"$numberLong\":\"5\"}}', { relaxed: false })", doc! { "a": 5_i64 }.into()),
-        ("EJSON.parse('[{\"$numberLong\":\"9007199254740993\"}]')", ::bson::bson!([9_007_199_254_740_993_i64])),
-        ("EJSON.deserialize(EJSON.serialize({ a: BSON.Decimal128.fromString('1.5') }))", doc! { "a": "1.5".parse::<::bson::Decimal128>().unwrap() }.into()),
+        (
+            "EJSON.parse('{\"a\":{\"$numberLong\":\"5\"},\"b\":1700000000000}')",
+            doc! { "a": 5, "b": 1_700_000_000_000.0 }.into(),
+        ),
+        (
+            "EJSON.parse('{\"a\":{\"$numberLong\":\"5\"}}', { relaxed: false })",
+            doc! { "a": 5_i64 }.into(),
+        ),
+        (
+            "EJSON.parse('[{\"$numberLong\":\"9007199254740993\"}]')",
+            ::bson::bson!([9_007_199_254_740_993_i64]),
+        ),
+        (
+            "EJSON.deserialize(EJSON.serialize({ a: BSON.Decimal128.fromString('1.5') }))",
+            doc! { "a": "1.5".parse::<::bson::Decimal128>().unwrap() }.into(),
+        ),
     ] {
         assert_eq!(value_of(expression).await, value, "{expression}");
     }

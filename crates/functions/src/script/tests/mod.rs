@@ -37,7 +37,9 @@ struct Fake {
 }
 
 impl Fake {
-    fn new(answering: impl Fn(&ServiceCall, &Document) -> Reply + Send + Sync + 'static) -> Arc<Self> {
+    fn new(
+        answering: impl Fn(&ServiceCall, &Document) -> Reply + Send + Sync + 'static,
+    ) -> Arc<Self> {
         Arc::new(Self {
             calls: Mutex::new(Vec::new()),
             open: AtomicUsize::new(0),

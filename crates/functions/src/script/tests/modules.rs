@@ -17,11 +17,20 @@ async fn files_require_each_other_and_packages() {
             "const { one } = require('../lib/one');\nconst data = require('../lib/data.json');\nconst pack = require('pack');\nexports = () => [one, data.list, pack('x'), require('../lib/one') === require('../lib/one.js')];",
         )],
         &[
-            ("lib/one.js", "exports.one = require('./two') + __filename + __dirname;"),
+            (
+                "lib/one.js",
+                "exports.one = require('./two') + __filename + __dirname;",
+            ),
             ("lib/two/index.js", "module.exports = 'two ';"),
             ("lib/data.json", "{ \"list\": [1, 2] }"),
-            ("node_modules/pack/package.json", "{ \"main\": \"main.js\" }"),
-            ("node_modules/pack/main.js", "const dep = require('dep'); module.exports = (x) => dep + x;"),
+            (
+                "node_modules/pack/package.json",
+                "{ \"main\": \"main.js\" }",
+            ),
+            (
+                "node_modules/pack/main.js",
+                "const dep = require('dep'); module.exports = (x) => dep + x;",
+            ),
             ("node_modules/dep/index.js", "module.exports = 'dep ';"),
         ],
     );
@@ -35,14 +44,26 @@ async fn files_require_each_other_and_packages() {
 #[tokio::test(flavor = "multi_thread")]
 async fn files_that_require_each_other_in_a_circle_see_what_there_is_so_far() {
     let isolate = with_modules(
-        &[("f", "const a = require('./a'); exports = () => [a.name, a.seen, a.b.seen];")],
+        &[(
+            "f",
+            "const a = require('./a'); exports = () => [a.name, a.seen, a.b.seen];",
+        )],
         &[
-            ("a.js", "exports.name = 'a'; const b = require('./b'); exports.seen = b.name; exports.b = b;"),
-            ("b.js", "const a = require('./a'); exports.name = 'b'; exports.seen = a.name + (a.seen ?? ' only');"),
+            (
+                "a.js",
+                "exports.name = 'a'; const b = require('./b'); exports.seen = b.name; exports.b = b;",
+            ),
+            (
+                "b.js",
+                "const a = require('./a'); exports.name = 'b'; exports.seen = a.name + (a.seen ?? ' only');",
+            ),
         ],
     );
     let outcome = isolate.run(call("f", vec![])).await;
-    assert_eq!(returned(&outcome), Some(::bson::bson!(["a", "b", "a only"])));
+    assert_eq!(
+        returned(&outcome),
+        Some(::bson::bson!(["a", "b", "a only"]))
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -55,16 +76,25 @@ async fn a_module_that_is_missing_is_an_error_with_its_place() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_required_file_that_is_no_javascript_says_so() {
-    let isolate = with_modules(&[("f", "require('./bad');\nexports = () => 1;")], &[("bad.js", "let a;\nlet a;")]);
+    let isolate = with_modules(
+        &[("f", "require('./bad');\nexports = () => 1;")],
+        &[("bad.js", "let a;\nlet a;")],
+    );
     let outcome = isolate.run(call("f", vec![])).await;
     assert_eq!(failed(&outcome).kind, FailureKind::NotLoaded);
-    assert_eq!(failed(&outcome).place, Some(("functions/bad.js".to_owned(), 2)));
+    assert_eq!(
+        failed(&outcome).place,
+        Some(("functions/bad.js".to_owned(), 2))
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn built_in_modules_are_required_by_name() {
     assert_eq!(
-        value_of("[require('bson').ObjectId === BSON.ObjectId, require('node:util').inspect({ a: 1 })]").await,
+        value_of(
+            "[require('bson').ObjectId === BSON.ObjectId, require('node:util').inspect({ a: 1 })]"
+        )
+        .await,
         ::bson::bson!([true, "{ a: 1 }"])
     );
 }
@@ -73,15 +103,24 @@ async fn built_in_modules_are_required_by_name() {
 async fn a_function_executes_another() {
     let isolate = start(
         program(&[
-            ("f", "exports = async () => [context.functions.execute('sum', 1, 2), await context.functions.execute('later', 3)];"),
+            (
+                "f",
+                "exports = async () => [context.functions.execute('sum', 1, 2), await context.functions.execute('later', 3)];",
+            ),
             ("sum", "exports = (a, b) => a + b;"),
             ("later", "exports = async (a) => a;"),
-            ("lost", "exports = () => context.functions.execute('nothing');"),
+            (
+                "lost",
+                "exports = () => context.functions.execute('nothing');",
+            ),
         ]),
         short(),
         &Fake::idle(),
     );
-    assert_eq!(returned(&isolate.run(call("f", vec![])).await), Some(::bson::bson!([3, 3])));
+    assert_eq!(
+        returned(&isolate.run(call("f", vec![])).await),
+        Some(::bson::bson!([3, 3]))
+    );
     let outcome = isolate.run(call("lost", vec![])).await;
     assert_eq!(failed(&outcome).name, "FunctionError");
     assert_eq!(failed(&outcome).message, "there is no function 'nothing'");
@@ -90,9 +129,16 @@ async fn a_function_executes_another() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_context_says_where_the_function_runs() {
-    let mut program = program(&[("f", "exports = () => ({ limit: context.values.get('limit'), none: context.values.get('none') === undefined, tag: context.environment.tag, base: context.environment.values.base, app: context.app, user: context.user.type, system: context.runningAsSystem(), request: context.request ?? null });")]);
-    program.values.insert("limit".to_owned(), bytes(doc! { "v": { "max": 5 } }));
-    program.environment_values.insert("base".to_owned(), bytes(doc! { "v": "url" }));
+    let mut program = program(&[(
+        "f",
+        "exports = () => ({ limit: context.values.get('limit'), none: context.values.get('none') === undefined, tag: context.environment.tag, base: context.environment.values.base, app: context.app, user: context.user.type, system: context.runningAsSystem(), request: context.request ?? null });",
+    )]);
+    program
+        .values
+        .insert("limit".to_owned(), bytes(doc! { "v": { "max": 5 } }));
+    program
+        .environment_values
+        .insert("base".to_owned(), bytes(doc! { "v": "url" }));
     let isolate = start(program, short(), &Fake::idle());
     let expected = doc! {
         "limit": { "max": 5 }, "none": true, "tag": "production", "base": "url",
@@ -103,13 +149,18 @@ async fn the_context_says_where_the_function_runs() {
         asked.request = request.clone().map(bytes);
         let mut expected = expected.clone();
         expected.insert("request", request);
-        assert_eq!(returned(&isolate.run(asked.clone()).await), Some(expected.into()));
+        assert_eq!(
+            returned(&isolate.run(asked.clone()).await),
+            Some(expected.into())
+        );
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_run_sees_its_own_request() {
-    let isolate = isolate("exports = async () => { const before = context.request.n; context.request.seen = before; await new Promise((done) => setTimeout(done, 10)); return [before, context.request.n, context.request.seen]; };");
+    let isolate = isolate(
+        "exports = async () => { const before = context.request.n; context.request.seen = before; await new Promise((done) => setTimeout(done, 10)); return [before, context.request.n, context.request.seen]; };",
+    );
     let runs = (0..10).map(|n| {
         let mut call = call("f", vec![]);
         call.request = Some(bytes(doc! { "n": n }));

@@ -2,7 +2,8 @@ use super::*;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_function_gets_its_arguments_and_returns_a_value() {
-    let isolate = isolate("exports = function (a, b) { return { sum: a + b.c, list: [a, null, 'x'] }; };");
+    let isolate =
+        isolate("exports = function (a, b) { return { sum: a + b.c, list: [a, null, 'x'] }; };");
     let outcome = isolate
         .run(call("f", vec![Bson::Int32(2), doc! { "c": 40 }.into()]))
         .await;
@@ -35,7 +36,11 @@ async fn functions_are_exported_in_every_way_that_atlas_takes() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_function_that_returns_nothing_has_no_value() {
-    for text in ["exports = () => {};", "exports = async () => undefined;", "exports = () => () => 1;"] {
+    for text in [
+        "exports = () => {};",
+        "exports = async () => undefined;",
+        "exports = () => () => 1;",
+    ] {
         let outcome = isolate(text).run(call("f", vec![])).await;
         assert_eq!(returned(&outcome), None, "{text}");
     }
@@ -82,11 +87,19 @@ async fn what_is_thrown_and_is_no_error_is_shown() {
         ("42", "Error", "42"),
         ("null", "Error", "null"),
         ("undefined", "Error", "undefined"),
-        ("{ code: 5, inner: { a: [1] } }", "Error", "{ code: 5, inner: { a: [ 1 ] } }"),
+        (
+            "{ code: 5, inner: { a: [1] } }",
+            "Error",
+            "{ code: 5, inner: { a: [ 1 ] } }",
+        ),
         ("{ name: 'Custom', message: 'text' }", "Custom", "text"),
         ("new (class Odd { x = 1 })()", "Odd", "Odd { x: 1 }"),
         ("Symbol('s')", "Error", "Symbol(s)"),
-        ("new Proxy({}, { get() { throw 1; } })", "Error", "what was thrown cannot be shown"),
+        (
+            "new Proxy({}, { get() { throw 1; } })",
+            "Error",
+            "what was thrown cannot be shown",
+        ),
     ] {
         for text in [
             format!("exports = () => {{ throw {thrown}; }};"),
@@ -95,7 +108,11 @@ async fn what_is_thrown_and_is_no_error_is_shown() {
         ] {
             let failure = failure_of(&text, short()).await;
             assert_eq!(failure.kind, FailureKind::Thrown, "{text}");
-            assert_eq!((failure.name.as_str(), failure.message.as_str()), (name, message), "{text}");
+            assert_eq!(
+                (failure.name.as_str(), failure.message.as_str()),
+                (name, message),
+                "{text}"
+            );
         }
     }
 }
@@ -123,29 +140,53 @@ async fn a_function_that_is_missing_or_exports_none_is_not_loaded() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_that_throws_when_it_is_loaded_is_tried_again() {
-    let isolate = isolate("globalThis.tries = (globalThis.tries ?? 0) + 1;\nif (tries < 2) throw new Error('not yet');\nexports = () => tries;");
+    let isolate = isolate(
+        "globalThis.tries = (globalThis.tries ?? 0) + 1;\nif (tries < 2) throw new Error('not yet');\nexports = () => tries;",
+    );
     let first = isolate.run(call("f", vec![])).await;
     assert_eq!(failed(&first).kind, FailureKind::Thrown);
     assert_eq!(failed(&first).place, Some(("functions/f.js".to_owned(), 2)));
-    assert_eq!(returned(&isolate.run(call("f", vec![])).await), Some(Bson::Int32(2)));
+    assert_eq!(
+        returned(&isolate.run(call("f", vec![])).await),
+        Some(Bson::Int32(2))
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_promise_that_nothing_can_settle_fails_at_once() {
-    let failure = failure_of("exports = () => new Promise(() => {});", Limits { timeout: Duration::from_secs(3600), ..short() }).await;
+    let failure = failure_of(
+        "exports = () => new Promise(() => {});",
+        Limits {
+            timeout: Duration::from_secs(3600),
+            ..short()
+        },
+    )
+    .await;
     assert_eq!(failure.kind, FailureKind::NeverSettled);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn results_that_cannot_be_bson_are_told() {
     for (expression, message) in [
-        ("(() => { const a = { b: [] }; a.b.push(a); return a; })()", "the value contains itself, at b[0]"),
-        ("(() => { let a = {}; for (let i = 0; i < 300; i++) a = { a }; return a; })()", "nested deeper than 200 levels"),
+        (
+            "(() => { const a = { b: [] }; a.b.push(a); return a; })()",
+            "the value contains itself, at b[0]",
+        ),
+        (
+            "(() => { let a = {}; for (let i = 0; i < 300; i++) a = { a }; return a; })()",
+            "nested deeper than 200 levels",
+        ),
         ("({ a: { b: new Date(NaN) } })", "a date is invalid, at a.b"),
         ("({ 'a\\0b': 1 })", "the name of a field contains a NUL"),
         ("[2n ** 64n]", "a bigint is beyond 64 bits, at [0]"),
-        ("Object.create(BSON.ObjectId.prototype)", "an object is no ObjectId, but has its prototype"),
-        ("(() => { const a = []; a.length = 4000000000; return a; })()", "the value is too large"),
+        (
+            "Object.create(BSON.ObjectId.prototype)",
+            "an object is no ObjectId, but has its prototype",
+        ),
+        (
+            "(() => { const a = []; a.length = 4000000000; return a; })()",
+            "the value is too large",
+        ),
     ] {
         let failure = failure_of(&format!("exports = () => {expression};"), short()).await;
         assert_eq!(failure.kind, FailureKind::BadResult, "{expression}");
@@ -163,7 +204,11 @@ async fn the_same_object_twice_is_no_cycle() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_getter_that_throws_is_a_bad_result() {
-    let failure = failure_of("exports = () => ({\n  get a() { throw new RangeError('never'); }\n});", short()).await;
+    let failure = failure_of(
+        "exports = () => ({\n  get a() { throw new RangeError('never'); }\n});",
+        short(),
+    )
+    .await;
     assert_eq!(failure.kind, FailureKind::BadResult);
     assert_eq!(failure.name, "RangeError");
     assert_eq!(failure.place, Some(("functions/f.js".to_owned(), 2)));
@@ -184,27 +229,42 @@ async fn calls_in_order_begin_when_the_one_before_has_ended() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn calls_in_order_stop_behind_the_first_failure() {
-    let isolate = isolate("globalThis.begun = 0;\nexports = (n) => { begun += 1; if (n === 2) throw new Error('two'); return begun; };");
+    let isolate = isolate(
+        "globalThis.begun = 0;\nexports = (n) => { begun += 1; if (n === 2) throw new Error('two'); return begun; };",
+    );
     let calls = (0..5).map(|n| call("f", vec![Bson::Int32(n)])).collect();
     let outcomes = isolate.run_in_order(calls).await;
     assert_eq!(outcomes.len(), 3);
     assert!(outcomes[1].result.is_ok());
     assert_eq!(failed(&outcomes[2]).message, "two");
-    assert_eq!(returned(&isolate.run(call("f", vec![Bson::Int32(0)])).await), Some(Bson::Int32(4)));
+    assert_eq!(
+        returned(&isolate.run(call("f", vec![Bson::Int32(0)])).await),
+        Some(Bson::Int32(4))
+    );
     assert!(isolate.run_in_order(Vec::new()).await.is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn many_runs_are_in_flight_at_once() {
     let fake = Fake::new(|_, arguments| {
-        let n = arguments.get_document("filter").unwrap().get_i32("n").unwrap();
+        let n = arguments
+            .get_document("filter")
+            .unwrap()
+            .get_i32("n")
+            .unwrap();
         Reply::Late(Duration::from_millis(200), Bson::Int32(n * 2))
     });
     let text = "exports = async (n) => { const all = []; for (let i = 0; i < 2; i++) all.push(await context.services.get('mongodb-atlas').db('d').collection('c').findOne({ n: n + i })); return all; };";
     let isolate = start(program(&[("f", text)]), short(), &fake);
     let began = Instant::now();
-    let outcomes = futures::future::join_all((0..50).map(|n| isolate.run(call("f", vec![Bson::Int32(n)])))).await;
-    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    let outcomes =
+        futures::future::join_all((0..50).map(|n| isolate.run(call("f", vec![Bson::Int32(n)]))))
+            .await;
+    assert!(
+        began.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        began.elapsed()
+    );
     for (n, outcome) in (0..).zip(&outcomes) {
         assert_eq!(returned(outcome), Some(::bson::bson!([n * 2, n * 2 + 2])));
     }
@@ -216,7 +276,10 @@ async fn a_promise_of_another_run_is_waited_for() {
     let fake = Fake::new(|_, _| Reply::Late(Duration::from_millis(100), Bson::Int32(9)));
     let text = "let shared;\nexports = async () => { shared ??= context.services.get('mongodb-atlas').db('d').collection('c').findOne({}); return shared; };";
     let isolate = start(program(&[("f", text)]), short(), &fake);
-    let (one, two) = tokio::join!(isolate.run(call("f", vec![])), isolate.run(call("f", vec![])));
+    let (one, two) = tokio::join!(
+        isolate.run(call("f", vec![])),
+        isolate.run(call("f", vec![]))
+    );
     assert_eq!(returned(&one), Some(Bson::Int32(9)));
     assert_eq!(returned(&two), Some(Bson::Int32(9)));
     assert_eq!(fake.operations().len(), 1);
@@ -234,18 +297,39 @@ async fn globals_are_not_shared_between_isolates() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_that_nobody_waits_for_is_abandoned() {
-    let fake = Fake::new(|call, _| if call.operation == "findOne" { Reply::Never } else { Reply::Value(Bson::Null) });
+    let fake = Fake::new(|call, _| {
+        if call.operation == "findOne" {
+            Reply::Never
+        } else {
+            Reply::Value(Bson::Null)
+        }
+    });
     let waits = "exports = () => context.services.get('mongodb-atlas').db('d').collection('c').findOne({});";
     let spins = "exports = () => { for (;;); };";
     let isolate = start(
-        program(&[("waits", waits), ("spins", spins), ("f", "exports = () => 1;")]),
-        Limits { timeout: Duration::from_secs(3600), ..short() },
+        program(&[
+            ("waits", waits),
+            ("spins", spins),
+            ("f", "exports = () => 1;"),
+        ]),
+        Limits {
+            timeout: Duration::from_secs(3600),
+            ..short()
+        },
         &fake,
     );
     for name in ["waits", "spins"] {
         let run = isolate.run_in_order(vec![call(name, vec![]), call("f", vec![])]);
-        assert!(tokio::time::timeout(Duration::from_millis(100), run).await.is_err());
-        assert_eq!(returned(&isolate.run(call("f", vec![])).await), Some(Bson::Int32(1)), "{name}");
+        assert!(
+            tokio::time::timeout(Duration::from_millis(100), run)
+                .await
+                .is_err()
+        );
+        assert_eq!(
+            returned(&isolate.run(call("f", vec![])).await),
+            Some(Bson::Int32(1)),
+            "{name}"
+        );
     }
     until("the scope is closed", || fake.open() == 0).await;
 }
@@ -255,9 +339,20 @@ async fn dropping_an_isolate_ends_its_thread_and_what_it_waits_for() {
     let fake = Fake::new(|_, _| Reply::Never);
     let text = "exports = (spin) => { while (spin); return context.services.get('mongodb-atlas').db('d').collection('c').findOne({}); };";
     for spin in [false, true] {
-        let isolate = start(program(&[("f", text)]), Limits { timeout: Duration::from_secs(3600), ..short() }, &fake);
+        let isolate = start(
+            program(&[("f", text)]),
+            Limits {
+                timeout: Duration::from_secs(3600),
+                ..short()
+            },
+            &fake,
+        );
         let mut run = Box::pin(isolate.run(call("f", vec![Bson::Boolean(spin)])));
-        assert!(tokio::time::timeout(Duration::from_millis(100), &mut run).await.is_err());
+        assert!(
+            tokio::time::timeout(Duration::from_millis(100), &mut run)
+                .await
+                .is_err()
+        );
         std::mem::forget(run);
         let began = Instant::now();
         drop(isolate);

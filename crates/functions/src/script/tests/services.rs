@@ -16,42 +16,133 @@ async fn with_collection(
 
 /// What a statement on a collection asks for.
 async fn asked(statement: &str) -> (String, Document) {
-    let (outcome, mut asked) = with_collection(&format!("await {statement};"), |_, _| Reply::Value(Bson::Null)).await;
+    let (outcome, mut asked) = with_collection(&format!("await {statement};"), |_, _| {
+        Reply::Value(Bson::Null)
+    })
+    .await;
     assert!(outcome.result.is_ok(), "{statement}: {outcome:?}");
     assert_eq!(asked.len(), 1, "{statement}");
     let (operation, mut arguments) = asked.remove(0);
     assert_eq!(arguments.remove("db"), Some("shop".into()), "{statement}");
-    assert_eq!(arguments.remove("coll"), Some("orders".into()), "{statement}");
+    assert_eq!(
+        arguments.remove("coll"),
+        Some("orders".into()),
+        "{statement}"
+    );
     (operation, arguments)
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn operations_on_collections_are_asked_of_the_service() {
     for (statement, operation, arguments) in [
-        ("coll.findOne({ a: 1 })", "findOne", doc! { "filter": { "a": 1 } }),
+        (
+            "coll.findOne({ a: 1 })",
+            "findOne",
+            doc! { "filter": { "a": 1 } },
+        ),
         ("coll.findOne()", "findOne", doc! { "filter": {} }),
-        ("coll.findOne({}, { a: 1 })", "findOne", doc! { "filter": {}, "options": { "projection": { "a": 1 } } }),
-        ("coll.findOne({}, { limit: 1 })", "findOne", doc! { "filter": {}, "options": { "projection": { "limit": 1 } } }),
-        ("coll.findOne({}, { sort: { a: -1 } })", "findOne", doc! { "filter": {}, "options": { "sort": { "a": -1 } } }),
-        ("coll.findOne({}, { projection: { a: 1 }, skip: 1 })", "findOne", doc! { "filter": {}, "options": { "projection": { "a": 1 }, "skip": 1 } }),
-        ("coll.findOne({}, { a: 1 }, { skip: 2 })", "findOne", doc! { "filter": {}, "options": { "skip": 2, "projection": { "a": 1 } } }),
-        ("coll.findOneAndUpdate({ a: 1 }, { $inc: { n: 1 } }, { returnNewDocument: true, upsert: true })", "findOneAndUpdate", doc! { "filter": { "a": 1 }, "update": { "$inc": { "n": 1 } }, "options": { "upsert": true, "returnDocument": "after" } }),
-        ("coll.findOneAndReplace({}, { b: 1 })", "findOneAndReplace", doc! { "filter": {}, "replacement": { "b": 1 } }),
-        ("coll.findOneAndDelete({ a: 1 }, { sort: { a: 1 } })", "findOneAndDelete", doc! { "filter": { "a": 1 }, "options": { "sort": { "a": 1 } } }),
-        ("coll.insertOne({ a: 1.5 })", "insertOne", doc! { "document": { "a": 1.5 } }),
-        ("coll.insertMany([{ a: 1 }], { ordered: false })", "insertMany", doc! { "documents": [{ "a": 1 }], "options": { "ordered": false } }),
-        ("coll.updateOne({}, [{ $set: { a: 1 } }])", "updateOne", doc! { "filter": {}, "update": [{ "$set": { "a": 1 } }] }),
-        ("coll.updateMany({}, { $set: { a: 1 } }, { upsert: true })", "updateMany", doc! { "filter": {}, "update": { "$set": { "a": 1 } }, "options": { "upsert": true } }),
-        ("coll.replaceOne({ a: 1 }, { b: 2 })", "replaceOne", doc! { "filter": { "a": 1 }, "replacement": { "b": 2 } }),
-        ("coll.deleteOne({ a: 1 })", "deleteOne", doc! { "filter": { "a": 1 } }),
+        (
+            "coll.findOne({}, { a: 1 })",
+            "findOne",
+            doc! { "filter": {}, "options": { "projection": { "a": 1 } } },
+        ),
+        (
+            "coll.findOne({}, { limit: 1 })",
+            "findOne",
+            doc! { "filter": {}, "options": { "projection": { "limit": 1 } } },
+        ),
+        (
+            "coll.findOne({}, { sort: { a: -1 } })",
+            "findOne",
+            doc! { "filter": {}, "options": { "sort": { "a": -1 } } },
+        ),
+        (
+            "coll.findOne({}, { projection: { a: 1 }, skip: 1 })",
+            "findOne",
+            doc! { "filter": {}, "options": { "projection": { "a": 1 }, "skip": 1 } },
+        ),
+        (
+            "coll.findOne({}, { a: 1 }, { skip: 2 })",
+            "findOne",
+            doc! { "filter": {}, "options": { "skip": 2, "projection": { "a": 1 } } },
+        ),
+        (
+            "coll.findOneAndUpdate({ a: 1 }, { $inc: { n: 1 } }, { returnNewDocument: true, upsert: true })",
+            "findOneAndUpdate",
+            doc! { "filter": { "a": 1 }, "update": { "$inc": { "n": 1 } }, "options": { "upsert": true, "returnDocument": "after" } },
+        ),
+        (
+            "coll.findOneAndReplace({}, { b: 1 })",
+            "findOneAndReplace",
+            doc! { "filter": {}, "replacement": { "b": 1 } },
+        ),
+        (
+            "coll.findOneAndDelete({ a: 1 }, { sort: { a: 1 } })",
+            "findOneAndDelete",
+            doc! { "filter": { "a": 1 }, "options": { "sort": { "a": 1 } } },
+        ),
+        (
+            "coll.insertOne({ a: 1.5 })",
+            "insertOne",
+            doc! { "document": { "a": 1.5 } },
+        ),
+        (
+            "coll.insertMany([{ a: 1 }], { ordered: false })",
+            "insertMany",
+            doc! { "documents": [{ "a": 1 }], "options": { "ordered": false } },
+        ),
+        (
+            "coll.updateOne({}, [{ $set: { a: 1 } }])",
+            "updateOne",
+            doc! { "filter": {}, "update": [{ "$set": { "a": 1 } }] },
+        ),
+        (
+            "coll.updateMany({}, { $set: { a: 1 } }, { upsert: true })",
+            "updateMany",
+            doc! { "filter": {}, "update": { "$set": { "a": 1 } }, "options": { "upsert": true } },
+        ),
+        (
+            "coll.replaceOne({ a: 1 }, { b: 2 })",
+            "replaceOne",
+            doc! { "filter": { "a": 1 }, "replacement": { "b": 2 } },
+        ),
+        (
+            "coll.deleteOne({ a: 1 })",
+            "deleteOne",
+            doc! { "filter": { "a": 1 } },
+        ),
         ("coll.deleteMany({})", "deleteMany", doc! { "filter": {} }),
-        ("coll.count({ a: 1 })", "count", doc! { "filter": { "a": 1 } }),
-        ("coll.countDocuments()", "countDocuments", doc! { "filter": {} }),
-        ("coll.estimatedDocumentCount()", "estimatedDocumentCount", doc! {}),
-        ("coll.distinct('a', { b: 1 })", "distinct", doc! { "field": "a", "filter": { "b": 1 } }),
-        ("coll.bulkWrite([{ insertOne: { document: { a: 1 } } }])", "bulkWrite", doc! { "operations": [{ "insertOne": { "document": { "a": 1 } } }] }),
+        (
+            "coll.count({ a: 1 })",
+            "count",
+            doc! { "filter": { "a": 1 } },
+        ),
+        (
+            "coll.countDocuments()",
+            "countDocuments",
+            doc! { "filter": {} },
+        ),
+        (
+            "coll.estimatedDocumentCount()",
+            "estimatedDocumentCount",
+            doc! {},
+        ),
+        (
+            "coll.distinct('a', { b: 1 })",
+            "distinct",
+            doc! { "field": "a", "filter": { "b": 1 } },
+        ),
+        (
+            "coll.bulkWrite([{ insertOne: { document: { a: 1 } } }])",
+            "bulkWrite",
+            doc! { "operations": [{ "insertOne": { "document": { "a": 1 } } }] },
+        ),
     ] {
-        assert_eq!(asked(statement).await, (operation.to_owned(), arguments), "{statement}");
+        assert_eq!(
+            asked(statement).await,
+            (operation.to_owned(), arguments),
+            "{statement}"
+        );
     }
 }
 
@@ -77,14 +168,19 @@ async fn a_cursor_reads_batch_after_batch() {
         let (outcome, _) = with_collection(body, answering).await;
         assert_eq!(returned(&outcome), Some(::bson::bson!([1, 2, 3])), "{body}");
     }
-    let (outcome, asked) = with_collection("for await (const d of coll.find()) return d.n;", answering).await;
+    let (outcome, asked) =
+        with_collection("for await (const d of coll.find()) return d.n;", answering).await;
     assert_eq!(returned(&outcome), Some(Bson::Int32(1)));
-    assert_eq!(asked.last().map(|(operation, _)| operation.as_str()), Some("closeCursor"));
+    assert_eq!(
+        asked.last().map(|(operation, _)| operation.as_str()),
+        Some("closeCursor")
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cursor_is_refined_before_it_is_read() {
-    let empty = |_: &ServiceCall, _: &Document| Reply::Value(doc! { "batch": [], "cursor": null }.into());
+    let empty =
+        |_: &ServiceCall, _: &Document| Reply::Value(doc! { "batch": [], "cursor": null }.into());
     let (outcome, asked) = with_collection(
         "return coll.find({ a: 1 }, { b: 1 }).sort({ a: -1 }).limit(5).skip(2).batchSize(3).toArray();",
         empty,
@@ -95,8 +191,15 @@ async fn a_cursor_is_refined_before_it_is_read() {
         asked[0].1.get_document("options").unwrap(),
         &doc! { "projection": { "b": 1 }, "sort": { "a": -1 }, "limit": 5, "skip": 2, "batchSize": 3 }
     );
-    let (outcome, _) = with_collection("const c = coll.find(); await c.toArray(); c.sort({ a: 1 });", empty).await;
-    assert_eq!(failed(&outcome).message, "a cursor that was read from takes no sort");
+    let (outcome, _) = with_collection(
+        "const c = coll.find(); await c.toArray(); c.sort({ a: 1 });",
+        empty,
+    )
+    .await;
+    assert_eq!(
+        failed(&outcome).message,
+        "a cursor that was read from takes no sort"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -110,8 +213,20 @@ async fn databases_run_commands_and_pipelines() {
     )
     .await;
     assert!(outcome.result.is_ok(), "{outcome:?}");
-    assert_eq!(asked[0], ("runCommand".to_owned(), doc! { "db": "shop", "command": { "ping": 1 } }));
-    assert_eq!(asked[1], ("aggregate".to_owned(), doc! { "db": "shop", "pipeline": [{ "$documents": [] }] }));
+    assert_eq!(
+        asked[0],
+        (
+            "runCommand".to_owned(),
+            doc! { "db": "shop", "command": { "ping": 1 } }
+        )
+    );
+    assert_eq!(
+        asked[1],
+        (
+            "aggregate".to_owned(),
+            doc! { "db": "shop", "pipeline": [{ "$documents": [] }] }
+        )
+    );
     let (outcome, _) = with_collection("coll.watch();", |_, _| Reply::Never).await;
     assert!(failed(&outcome).message.contains("not supported"));
 }
@@ -134,19 +249,42 @@ async fn what_a_service_refuses_is_thrown_at_the_function() {
     .await;
     assert_eq!(
         returned(&outcome),
-        Some(::bson::bson!([true, "MongoError", "duplicate key", 11000, ["RetryableWriteError"], true]))
+        Some(::bson::bson!([
+            true,
+            "MongoError",
+            "duplicate key",
+            11000,
+            ["RetryableWriteError"],
+            true
+        ]))
     );
     let (outcome, _) = with_collection("\n\nawait coll.insertOne({});", refuse).await;
     let failure = failed(&outcome);
-    assert_eq!((failure.kind, failure.name.as_str()), (FailureKind::Thrown, "MongoError"));
-    assert_eq!(failure.place, Some(("functions/f.js".to_owned(), 3)), "{failure:?}");
+    assert_eq!(
+        (failure.kind, failure.name.as_str()),
+        (FailureKind::Thrown, "MongoError")
+    );
+    assert_eq!(
+        failure.place,
+        Some(("functions/f.js".to_owned(), 3)),
+        "{failure:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_bson_is_not_asked_of_a_service() {
-    let (outcome, asked) = with_collection("const a = {}; a.a = a; await coll.insertOne(a);", |_, _| Reply::Never).await;
+    let (outcome, asked) =
+        with_collection("const a = {}; a.a = a; await coll.insertOne(a);", |_, _| {
+            Reply::Never
+        })
+        .await;
     assert_eq!(failed(&outcome).name, "TypeError");
-    assert!(failed(&outcome).message.contains("the value contains itself"), "{outcome:?}");
+    assert!(
+        failed(&outcome)
+            .message
+            .contains("the value contains itself"),
+        "{outcome:?}"
+    );
     assert!(asked.is_empty());
 }
 
@@ -161,7 +299,10 @@ async fn a_service_that_panics_answers_with_an_error() {
     let fake = Fake::new(|_, _| panic!("the fake service panics"));
     let text = "exports = () => context.services.get('mongodb-atlas').db('d').collection('c').findOne({});";
     let isolate = start(program(&[("f", text)]), short(), &fake);
-    assert_eq!(failed(&isolate.run(call("f", vec![])).await).message, "the service gave no answer");
+    assert_eq!(
+        failed(&isolate.run(call("f", vec![])).await).message,
+        "the service gave no answer"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -186,23 +327,46 @@ async fn actions_of_other_services_are_asked_by_name() {
         .lock()
         .unwrap()
         .iter()
-        .map(|(call, arguments)| (call.service.clone(), call.operation.clone(), arguments.clone()))
+        .map(|(call, arguments)| {
+            (
+                call.service.clone(),
+                call.operation.clone(),
+                arguments.clone(),
+            )
+        })
         .collect();
-    let binary = ::bson::Binary { subtype: ::bson::spec::BinarySubtype::Generic, bytes: b"hi".to_vec() };
+    let binary = ::bson::Binary {
+        subtype: ::bson::spec::BinarySubtype::Generic,
+        bytes: b"hi".to_vec(),
+    };
     let body = "{\"n\":1,\"id\":{\"$oid\":\"0123456789abcdef01234567\"}}";
     let expected = [
-        ("cloud", "kinesis.PutRecord", doc! { "args": { "Data": "x" }, "region": "eu-west-1" }),
+        (
+            "cloud",
+            "kinesis.PutRecord",
+            doc! { "args": { "Data": "x" }, "region": "eu-west-1" },
+        ),
         ("cloud", "s3.PutObject", doc! { "args": { "Body": binary } }),
         ("cloud", "anything.Whatever", doc! { "args": {} }),
         ("phone", "send", doc! { "args": { "to": "1" } }),
         ("", "get", doc! { "args": { "url": "http://a" } }),
-        ("web", "post", doc! { "args": { "url": "http://a", "body": body, "encodeBodyAsJSON": true } }),
-        ("", "put", doc! { "args": { "url": "http://a", "body": "text" } }),
+        (
+            "web",
+            "post",
+            doc! { "args": { "url": "http://a", "body": body, "encodeBodyAsJSON": true } },
+        ),
+        (
+            "",
+            "put",
+            doc! { "args": { "url": "http://a", "body": "text" } },
+        ),
         ("", "get", doc! { "args": { "url": "http://b" } }),
     ];
     let expected: Vec<_> = expected
         .into_iter()
-        .map(|(service, operation, arguments)| (service.to_owned(), operation.to_owned(), arguments))
+        .map(|(service, operation, arguments)| {
+            (service.to_owned(), operation.to_owned(), arguments)
+        })
         .collect();
     assert_eq!(calls, expected);
 }
@@ -210,19 +374,29 @@ async fn actions_of_other_services_are_asked_by_name() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_body_of_a_response_has_its_text() {
     let fake = Fake::new(|_, _| {
-        let body = ::bson::Binary { subtype: ::bson::spec::BinarySubtype::Generic, bytes: "grüß".into() };
+        let body = ::bson::Binary {
+            subtype: ::bson::spec::BinarySubtype::Generic,
+            bytes: "grüß".into(),
+        };
         Reply::Value(doc! { "statusCode": 200, "headers": { "A": ["b"] }, "body": body }.into())
     });
     let text = "exports = async () => { const r = await context.http.get({ url: 'http://a' }); return [r.statusCode, r.headers.A[0], r.body.text()]; };";
     let isolate = start(program(&[("f", text)]), short(), &fake);
-    assert_eq!(returned(&isolate.run(call("f", vec![])).await), Some(::bson::bson!([200, "b", "grüß"])));
+    assert_eq!(
+        returned(&isolate.run(call("f", vec![])).await),
+        Some(::bson::bson!([200, "b", "grüß"]))
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_scope_is_of_one_run_and_closed_with_it() {
     let fake = Fake::new(|_, _| Reply::Value(Bson::Null));
     let text = "exports = async () => { const c = context.services.get('mongodb-atlas').db('d').collection('c'); await c.findOne(); await c.findOne(); };";
-    let isolate = start(program(&[("f", text), ("g", "exports = () => 1;")]), short(), &fake);
+    let isolate = start(
+        program(&[("f", text), ("g", "exports = () => 1;")]),
+        short(),
+        &fake,
+    );
     assert!(isolate.run(call("f", vec![])).await.result.is_ok());
     until("the scope is closed", || fake.open() == 0).await;
     assert_eq!(fake.operations().len(), 2);

@@ -1,11 +1,20 @@
 use super::*;
 
 /// A deployment whose commits and inserts fail as often as it is told, in the way of a label.
-fn deployment(insert_failures: usize, commit_failures: usize, commit_label: &'static str) -> Arc<Fake> {
-    let (inserts, commits) = (AtomicUsize::new(insert_failures), AtomicUsize::new(commit_failures));
+fn deployment(
+    insert_failures: usize,
+    commit_failures: usize,
+    commit_label: &'static str,
+) -> Arc<Fake> {
+    let (inserts, commits) = (
+        AtomicUsize::new(insert_failures),
+        AtomicUsize::new(commit_failures),
+    );
     let fails = |left: &AtomicUsize| {
-        left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1))
-            .is_ok()
+        left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| {
+            left.checked_sub(1)
+        })
+        .is_ok()
     };
     let error = |label: &str| {
         Reply::Error(ServiceError {
@@ -48,10 +57,25 @@ async fn a_transaction_is_begun_and_committed_in_its_session() {
     let fake = deployment(0, 0, "");
     let (outcome, operations) = operations(&fake, INSERTS).await;
     assert_eq!(returned(&outcome), Some("done".into()));
-    assert_eq!(operations, ["startSession", "startTransaction", "insertOne", "commitTransaction", "endSession"]);
+    assert_eq!(
+        operations,
+        [
+            "startSession",
+            "startTransaction",
+            "insertOne",
+            "commitTransaction",
+            "endSession"
+        ]
+    );
     let asked = fake.asked();
-    assert_eq!(asked[1].1, doc! { "db": "admin", "session": 3, "options": { "readConcern": { "level": "snapshot" } } });
-    assert_eq!(asked[2].1, doc! { "db": "d", "coll": "c", "document": { "a": 1 }, "session": 3 });
+    assert_eq!(
+        asked[1].1,
+        doc! { "db": "admin", "session": 3, "options": { "readConcern": { "level": "snapshot" } } }
+    );
+    assert_eq!(
+        asked[2].1,
+        doc! { "db": "d", "coll": "c", "document": { "a": 1 }, "session": 3 }
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -61,29 +85,57 @@ async fn a_transaction_is_tried_again_as_its_error_says() {
     assert_eq!(
         operations,
         [
-            "startSession", "startTransaction", "insertOne", "abortTransaction", "startTransaction", "insertOne",
-            "abortTransaction", "startTransaction", "insertOne", "commitTransaction", "endSession"
+            "startSession",
+            "startTransaction",
+            "insertOne",
+            "abortTransaction",
+            "startTransaction",
+            "insertOne",
+            "abortTransaction",
+            "startTransaction",
+            "insertOne",
+            "commitTransaction",
+            "endSession"
         ]
     );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_commit_is_tried_again_alone_where_its_result_is_unknown() {
-    let (outcome, operations) = operations(&deployment(0, 2, "UnknownTransactionCommitResult"), INSERTS).await;
+    let (outcome, operations) =
+        operations(&deployment(0, 2, "UnknownTransactionCommitResult"), INSERTS).await;
     assert_eq!(returned(&outcome), Some("done".into()));
     assert_eq!(
         operations,
-        ["startSession", "startTransaction", "insertOne", "commitTransaction", "commitTransaction", "commitTransaction", "endSession"]
+        [
+            "startSession",
+            "startTransaction",
+            "insertOne",
+            "commitTransaction",
+            "commitTransaction",
+            "commitTransaction",
+            "endSession"
+        ]
     );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_commit_that_failed_for_a_time_has_all_tried_again() {
-    let (outcome, operations) = operations(&deployment(0, 1, "TransientTransactionError"), INSERTS).await;
+    let (outcome, operations) =
+        operations(&deployment(0, 1, "TransientTransactionError"), INSERTS).await;
     assert_eq!(returned(&outcome), Some("done".into()));
     assert_eq!(
         operations,
-        ["startSession", "startTransaction", "insertOne", "commitTransaction", "startTransaction", "insertOne", "commitTransaction", "endSession"]
+        [
+            "startSession",
+            "startTransaction",
+            "insertOne",
+            "commitTransaction",
+            "startTransaction",
+            "insertOne",
+            "commitTransaction",
+            "endSession"
+        ]
     );
 }
 
@@ -92,7 +144,16 @@ async fn another_error_aborts_the_transaction_and_is_thrown() {
     let text = INSERTS.replace("return 'done';", "throw new RangeError('mine');");
     let (outcome, operations) = operations(&deployment(0, 0, ""), &text).await;
     assert_eq!(failed(&outcome).name, "RangeError");
-    assert_eq!(operations, ["startSession", "startTransaction", "insertOne", "abortTransaction", "endSession"]);
+    assert_eq!(
+        operations,
+        [
+            "startSession",
+            "startTransaction",
+            "insertOne",
+            "abortTransaction",
+            "endSession"
+        ]
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -109,5 +170,14 @@ async fn a_session_is_driven_by_hand() {
     };";
     let (outcome, operations) = operations(&deployment(0, 0, ""), text).await;
     assert_eq!(returned(&outcome), Some(::bson::bson!([true, false])));
-    assert_eq!(operations, ["startSession", "startTransaction", "findOne", "abortTransaction", "endSession"]);
+    assert_eq!(
+        operations,
+        [
+            "startSession",
+            "startTransaction",
+            "findOne",
+            "abortTransaction",
+            "endSession"
+        ]
+    );
 }

@@ -180,9 +180,9 @@ mod tests {
 
     #[test]
     fn what_is_not_known_is_not_left_out_in_silence() {
-        let args = doc! { "Source": "a@example.com", "Mesage": {} };
+        let args = doc! { "Source": "a@example.com", "Messages": {} };
         let error = body("SendEmail", &args).unwrap_err();
-        assert!(error.message.contains("Mesage"), "{error}");
+        assert!(error.message.contains("Messages"), "{error}");
         let error = body("SendBulk", &Document::new()).unwrap_err();
         assert!(error.message.contains("SendRawEmail"), "{error}");
     }

@@ -70,9 +70,9 @@ async fn a_trigger_that_matches_has_a_stream_of_its_own() {
         .iter()
         .map(|stage| bson::deserialize_from_slice(stage).unwrap())
         .collect();
-    assert_eq!(stages.len(), 3);
-    assert_eq!(stages[1], bson::doc! { "$match": { "fullDocument.n": 5 } });
-    assert_eq!(stages[2], bson::doc! { "$project": { "fullDocument": 1 } });
+    assert_eq!(stages.len(), 2);
+    assert_eq!(stages[0], bson::doc! { "$match": { "fullDocument.n": 5 } });
+    assert_eq!(stages[1], bson::doc! { "$project": { "fullDocument": 1 } });
     world.host.stop().await;
 }
 

@@ -297,8 +297,8 @@ async fn objects_are_written_read_listed_and_removed() {
         ),
         (doc! { "Bucket": "a/b", "Key": "k" }, "no name of a bucket"),
         (
-            doc! { "Bucket": &bucket, "Key": "k", "Boddy": "" },
-            "`Boddy` is not known",
+            doc! { "Bucket": &bucket, "Key": "k", "Bodies": "" },
+            "`Bodies` is not known",
         ),
         (
             doc! { "Bucket": &bucket, "Key": "k", "Body": { "a": 1 } },

@@ -250,7 +250,7 @@ async fn validation_is_bypassed_where_that_is_asked_for() {
             doc! { "operations": [{ "updateOne": { "filter": { "_id": 4 }, "update": { "$set": { "n": "z" } } } }] },
         ),
     ] {
-        // Documents that are invalid already may stay so, and are valid before each.
+        // A document that is invalid already may stay so: each begins with valid ones.
         fixture
             .collection("c")
             .delete_many(doc! { "_id": { "$gt": 2 } })

@@ -30,7 +30,7 @@ async fn an_event_that_is_too_large_comes_with_less_and_the_rest_follows_whole()
     set(2, 3).await.unwrap();
     let updates_or_inserts = doc! { "$match": { "$or": [
         { "updateDescription.updatedFields.n": { "$exists": true } },
-        { "operationType": "insert" },
+        { "operationType": "insert", "documentKey._id": 2 },
     ] } };
     let project = doc! { "$project": {
         "documentKey": 1, "after": "$fullDocument", "before": "$fullDocumentBeforeChange",

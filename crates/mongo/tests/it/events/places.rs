@@ -1,6 +1,8 @@
 use mongodb::bson::doc;
 use tributary_flow::{EventSource, Watch};
-use tributary_model::{ClusterTime, ErrorKind, Position};
+use tributary_model::{ErrorKind, Position};
+use tributary_mongo::{Connection, MongoEvents};
+use tributary_testkit::Mongod;
 
 use super::{Following, behind, parsed, raw, watch};
 use crate::support::{Fixture, number};
@@ -42,9 +44,9 @@ async fn another_selection_goes_on_by_time_and_tokens_tell_what_has_passed() {
     following.end().await.unwrap();
 
     // Does not select the event that the token is of.
-    let even = doc! { "$match": { "$expr": { "$eq": [{ "$mod": ["$documentKey._id", 2] }, 1] } } };
+    let odd = doc! { "$match": { "$expr": { "$eq": [{ "$mod": ["$documentKey._id", 2] }, 1] } } };
     let other = Watch {
-        stages: vec![raw(&even)],
+        stages: vec![raw(&odd)],
         ..watch(Some(&fixture.name), Some("c"))
     };
     let mut following = Following::new(&fixture, &other, &position).await;
@@ -86,7 +88,6 @@ async fn an_idle_stream_moves_on_and_ends_with_whom_it_is_for() {
         let batch = following.batch().await.unwrap();
         assert!(batch.events.is_empty());
         assert!(batch.bytes > 0);
-        assert!(batch.complete_to <= batch.position.cluster_time.max(batch.complete_to));
         assert_eq!(batch.position.deployment, from.deployment);
         if batch.complete_to >= present {
             break;
@@ -96,7 +97,7 @@ async fn an_idle_stream_moves_on_and_ends_with_whom_it_is_for() {
 }
 
 #[tokio::test]
-async fn a_place_of_another_deployment_and_one_that_is_forgotten_are_told_apart() {
+async fn a_place_of_another_deployment_and_a_collection_of_no_database_are_refused() {
     let fixture = Fixture::new("places").await;
     let from = fixture.events().await.now().await.unwrap();
     let watch = watch(Some(&fixture.name), Some("c"));
@@ -109,12 +110,6 @@ async fn a_place_of_another_deployment_and_one_that_is_forgotten_are_told_apart(
         .failure()
         .await;
     assert_eq!(error.kind(), ErrorKind::OtherSource);
-    let forgotten = Position::at(ClusterTime::new(1, 1));
-    let error = Following::new(&fixture, &watch, &forgotten)
-        .await
-        .failure()
-        .await;
-    assert_eq!(error.kind(), ErrorKind::HistoryLost);
     let nowhere = super::watch(None, Some("c"));
     let error = Following::new(&fixture, &nowhere, &from)
         .await
@@ -138,6 +133,7 @@ async fn a_token_that_the_stream_does_not_know_is_of_another_source() {
     of_d.end().await.unwrap();
     let mut of_c = Following::new(&fixture, &c, &from).await;
     of_c.next().await.unwrap();
+    fixture.insert("c", vec![doc! { "_id": 2 }]).await;
     // It says that the token is its own.
     let position = behind(&event, &of_c.position);
     of_c.end().await.unwrap();
@@ -146,4 +142,24 @@ async fn a_token_that_the_stream_does_not_know_is_of_another_source() {
         .failure()
         .await;
     assert_eq!(error.kind(), ErrorKind::OtherSource, "{error}");
+}
+
+#[tokio::test]
+async fn history_that_the_deployment_has_forgotten_is_lost() {
+    let mongod = Mongod::builder().parameter("enableTestCommands", "1");
+    let mongod = mongod.start().await.unwrap();
+    let connection = Connection::open(&mongod.uri(), None).await.unwrap();
+    let events = MongoEvents::new(connection);
+    let from = events.now().await.unwrap();
+    let admin = mongod.client().await.unwrap().database("admin");
+    const CHANGE_STREAM_HISTORY_LOST: i32 = 286;
+    let forget = doc! {
+        "configureFailPoint": "failCommand",
+        "mode": "alwaysOn",
+        "data": { "failCommands": ["getMore"], "errorCode": CHANGE_STREAM_HISTORY_LOST },
+    };
+    admin.run_command(forget).await.unwrap();
+    let (out, _batches) = tokio::sync::mpsc::channel(1);
+    let error = events.follow(&Watch::default(), &from, out).await;
+    assert_eq!(error.unwrap_err().kind(), ErrorKind::HistoryLost);
 }

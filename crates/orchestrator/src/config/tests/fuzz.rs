@@ -51,6 +51,25 @@ jobs:
     after: [nightly]
     on_object: { directory: in, matching: '**/*.csv', gather: 2s }
     steps: { check: { verify: { from: shop, to: main } } }
+apps:
+  billing:
+    path: ./app
+    source: shop
+    data_sources: { mongodb-atlas: shop }
+    environment: production
+    secrets: { KEY: x }
+    allow_hosts: [api.example.com, '*.example.com']
+    aws: { endpoint: 'http://localhost:4566', region: eu-central-1 }
+    options: { timeout: 30s, memory: 256MB, retries: { times: 5, wait: 1s }, on_failure: suspend }
+    triggers: { charge: { disabled: true, memory: 64 } }
+triggers:
+  notify:
+    source: shop
+    database: shop
+    operations: [insert, update]
+    match: '{ "fullDocument.total": { "$gt": 5 } }'
+    function: ./notify.js
+  tick: { schedule: '*/5 * * * *', function: ./tick.js }
 alerts:
   notify:
     ops: { webhook: { url: https://hooks.example.com/x, headers: { X: y } } }
@@ -58,6 +77,7 @@ alerts:
   rules:
     slow: { when: { lag_above: 5m }, flows: ['sh*'], repeat: 1h }
     full: { when: { disk_above: 80 } }
+    dead: { when: { dead_letters: 5 }, triggers: ['billing/*', notify] }
 server:
   listen: 127.0.0.1:8087
   tokens: { me: { token: 0123456789abcdef0123, role: operate } }

@@ -1,5 +1,5 @@
 (function (native, load) {
-  const { view, isBinary, encode, decode, isEncoding } = load('bytes');
+  const { text, view, isBinary, encode, decode, isEncoding } = load('bytes');
 
   const sizeOf = (size) => {
     if (typeof size !== 'number') throw new TypeError('The size of a buffer must be a number');
@@ -67,6 +67,7 @@
 
     static byteLength(value, encoding) {
       if (typeof value !== 'string') return bytesArgument(value, 'value').length;
+      if (encoding === undefined || /^utf-?8$/i.test(encoding)) return native.utf8Length(text(value));
       return encode(value, encoding).length;
     }
 

@@ -31,7 +31,9 @@ const NOW: f64 = 1.78e9;
 
 fn refusal(token: &str, key: &str, accepted: Option<&[String]>) -> String {
     match decode(token, key, accepted, NOW) {
-        Err(Refusal::Type(message) | Refusal::Range(message) | Refusal::Failed(message)) => message.into_owned(),
+        Err(Refusal::Type(message) | Refusal::Range(message) | Refusal::Failed(message)) => {
+            message.into_owned()
+        }
         Ok(_) => panic!("the token was accepted"),
     }
 }
@@ -49,7 +51,12 @@ fn tokens_of_another_implementation_are_decoded() {
 fn tokens_are_encoded_by_each_method() {
     for (method, known, private, public) in METHODS {
         let token = encode(method, CLAIMS, private, Map::new()).unwrap();
-        assert_eq!(decode(&token, public, Some(&[(*method).to_owned()]), NOW).unwrap().1, CLAIMS);
+        assert_eq!(
+            decode(&token, public, Some(&[(*method).to_owned()]), NOW)
+                .unwrap()
+                .1,
+            CLAIMS
+        );
         // The others sign with randomness.
         if method.starts_with("HS") || method.starts_with("RS") {
             assert_eq!(token, *known);
@@ -64,7 +71,10 @@ fn a_token_that_was_changed_is_refused() {
         let (header, _) = signed.split_once('.').unwrap();
         let other = encode("HS256", r#"{"sub":"mallory"}"#, SECRET, Map::new()).unwrap();
         let claims = other.split('.').nth(1).unwrap();
-        assert_eq!(refusal(&format!("{header}.{claims}.{signature}"), key, None), "the signature of the token is not right");
+        assert_eq!(
+            refusal(&format!("{header}.{claims}.{signature}"), key, None),
+            "the signature of the token is not right"
+        );
         let flipped = if signature.starts_with('A') { "B" } else { "A" };
         let signature = format!("{flipped}{}", &signature[1..]);
         assert_eq!(
@@ -72,7 +82,10 @@ fn a_token_that_was_changed_is_refused() {
             "the signature of the token is not right",
             "{method}"
         );
-        assert_eq!(refusal(&format!("{signed}."), key, None), "the signature of the token is not right");
+        assert_eq!(
+            refusal(&format!("{signed}."), key, None),
+            "the signature of the token is not right"
+        );
     }
 }
 
@@ -80,7 +93,10 @@ fn a_token_that_was_changed_is_refused() {
 fn a_token_without_a_signature_is_refused() {
     for key in ["", SECRET, RSA_PUBLIC_SPKI] {
         assert!(refusal(UNSIGNED, key, None).starts_with("there is no signing method \"none\""));
-        assert!(refusal(UNSIGNED, key, Some(&["none".to_owned()])).starts_with("there is no signing method"));
+        assert!(
+            refusal(UNSIGNED, key, Some(&["none".to_owned()]))
+                .starts_with("there is no signing method")
+        );
     }
 }
 
@@ -88,12 +104,18 @@ fn a_token_without_a_signature_is_refused() {
 fn a_public_key_is_never_taken_for_a_secret() {
     let message = "a key in PEM format is no secret for an algorithm of the kind HS";
     assert_eq!(refusal(CONFUSED, RSA_PUBLIC_SPKI, None), message);
-    assert_eq!(refusal(CONFUSED, RSA_PUBLIC_SPKI, Some(&["HS256".to_owned()])), message);
+    assert_eq!(
+        refusal(CONFUSED, RSA_PUBLIC_SPKI, Some(&["HS256".to_owned()])),
+        message
+    );
     assert_eq!(
         refusal(CONFUSED, RSA_PUBLIC_SPKI, Some(&["RS256".to_owned()])),
         "the signing method \"HS256\" is not accepted"
     );
-    assert!(matches!(encode("HS256", CLAIMS, RSA_PUBLIC_SPKI, Map::new()), Err(Refusal::Type(_))));
+    assert!(matches!(
+        encode("HS256", CLAIMS, RSA_PUBLIC_SPKI, Map::new()),
+        Err(Refusal::Type(_))
+    ));
 }
 
 #[test]
@@ -104,14 +126,20 @@ fn a_key_of_another_kind_is_refused() {
     assert!(refusal(RS256, SECRET, None).contains("no BEGIN line"));
     assert!(refusal(RS256, RSA_PRIVATE_PKCS8, None).contains("a public key is needed"));
     assert_eq!(refusal(HS256, "", None), "the secret is empty");
-    assert_eq!(refusal(HS256, "another", None), "the signature of the token is not right");
+    assert_eq!(
+        refusal(HS256, "another", None),
+        "the signature of the token is not right"
+    );
 }
 
 #[test]
 fn a_token_is_valid_only_in_its_time() {
     assert_eq!(refusal(EXPIRED, SECRET, None), "the token has expired");
     assert_eq!(refusal(NOT_YET, SECRET, None), "the token is not valid yet");
-    assert_eq!(refusal(ODD_EXP, SECRET, None), "the claim \"exp\" of the token is not a number");
+    assert_eq!(
+        refusal(ODD_EXP, SECRET, None),
+        "the claim \"exp\" of the token is not a number"
+    );
     decode(EXPIRED, SECRET, None, 1_516_239_021.0).unwrap();
     assert!(decode(EXPIRED, SECRET, None, 1_516_239_022.0).is_err());
     decode(NOT_YET, SECRET, None, 32_503_680_000.0).unwrap();
@@ -121,8 +149,21 @@ fn a_token_is_valid_only_in_its_time() {
 #[test]
 fn what_is_no_token_is_refused() {
     assert!(refusal(CRITICAL, SECRET, None).contains("critical header fields"));
-    for token in ["", ".", "..", "a.b.c", "e30.e30.", "bnVsbA.e30.", &format!("{HS256}.x"), &HS256.replace('.', "=.")] {
-        assert_eq!(refusal(token, SECRET, None), "the token is no JSON Web Token", "{token}");
+    for token in [
+        "",
+        ".",
+        "..",
+        "a.b.c",
+        "e30.e30.",
+        "bnVsbA.e30.",
+        &format!("{HS256}.x"),
+        &HS256.replace('.', "=."),
+    ] {
+        assert_eq!(
+            refusal(token, SECRET, None),
+            "the token is no JSON Web Token",
+            "{token}"
+        );
     }
 }
 
@@ -131,9 +172,15 @@ fn header_fields_are_added_but_not_the_algorithm() {
     let mut fields = Map::new();
     fields.insert("kid".to_owned(), Value::from("k1"));
     let token = encode("HS256", "{}", SECRET, fields.clone()).unwrap();
-    assert_eq!(decode(&token, SECRET, None, NOW).unwrap().0, r#"{"alg":"HS256","typ":"JWT","kid":"k1"}"#);
+    assert_eq!(
+        decode(&token, SECRET, None, NOW).unwrap().0,
+        r#"{"alg":"HS256","typ":"JWT","kid":"k1"}"#
+    );
     fields.insert("alg".to_owned(), Value::from("none"));
-    assert!(matches!(encode("HS256", "{}", SECRET, fields), Err(Refusal::Type(_))));
+    assert!(matches!(
+        encode("HS256", "{}", SECRET, fields),
+        Err(Refusal::Type(_))
+    ));
 }
 
 #[test]

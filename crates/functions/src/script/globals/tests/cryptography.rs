@@ -61,7 +61,11 @@ refused(() => createHash('md5').update(5), 'TypeError', 'The data must be');
 #[test]
 fn ciphers_are_those_of_another_implementation() {
     run_with(
-        &[("CBC_128", CBC_128), ("CBC_192", CBC_192), ("CBC_256", CBC_256)],
+        &[
+            ("CBC_128", CBC_128),
+            ("CBC_192", CBC_192),
+            ("CBC_256", CBC_256),
+        ],
         r"
 const { createCipheriv, createDecipheriv, getCiphers } = require('crypto');
 same(getCiphers(), ['aes-128-cbc', 'aes-192-cbc', 'aes-256-cbc']);

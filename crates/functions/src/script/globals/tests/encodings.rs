@@ -48,7 +48,7 @@ same(Buffer.isBuffer(Buffer.alloc(1)) && !Buffer.isBuffer(shared), true);
 same(Buffer.alloc(5, 'ab').toString(), 'ababa');
 same(Buffer.concat([Buffer.from('ab'), new Uint8Array([99])]).toString(), 'abc');
 same(Buffer.concat([Buffer.from('abc')], 2).toString(), 'ab');
-same(Buffer.byteLength('é€'), 5);
+same([Buffer.byteLength('é€'), Buffer.byteLength('é€', 'latin1'), Buffer.byteLength('YQ==', 'base64')], [5, 2, 1]);
 same(Buffer.compare(Buffer.from('a'), Buffer.from('b')), -1);
 same(Buffer.from('ab').equals(shared), false);
 same(Buffer.from('ab').equals(Buffer.from('ab')), true);
