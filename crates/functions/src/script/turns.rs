@@ -49,8 +49,6 @@ enum Returned<'js> {
 /// A function that was called and has not ended.
 struct Run<'js> {
     batch: Batch,
-    /// As its caller numbers it, for what it reaches.
-    number: u64,
     started: Instant,
     deadline: Instant,
     console: Console,
@@ -200,7 +198,6 @@ impl<'w, 'js> Turns<'w, 'js> {
         let started = Instant::now();
         let run = Run {
             batch,
-            number: call.run,
             started,
             // A time beyond what the clock can say is as good as none.
             deadline: started
