@@ -15,7 +15,7 @@ use tributary_functions::services::{ServiceCall, ServiceError, ServiceScope, Ser
 struct Nothing;
 
 impl Services for Nothing {
-    fn scope(&self) -> Arc<dyn ServiceScope> {
+    fn scope(&self, _run: u64) -> Arc<dyn ServiceScope> {
         Arc::new(Self)
     }
 }
@@ -86,6 +86,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                     function: name.to_owned(),
                     arguments: arguments.clone(),
                     request: None,
+                    run: 0,
                 };
                 batch
             ];

@@ -6,9 +6,9 @@ use super::directory::Directory;
 use super::fields::Fields;
 use super::function::{Function, refuse_users};
 use super::problem::meant;
-use crate::services::Secret;
 use super::service::Services;
 use crate::script::Source;
+use crate::services::Secret;
 
 /// An endpoint.
 #[derive(Debug, Clone)]

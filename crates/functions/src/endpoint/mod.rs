@@ -77,7 +77,10 @@ impl Endpoints {
         let Some(endpoint) = known.find(|endpoint| {
             endpoint.method == EndpointMethod::Any || endpoint.method.name() == request.method
         }) else {
-            return HttpResponse::error(405, "the endpoint does not answer requests of this method");
+            return HttpResponse::error(
+                405,
+                "the endpoint does not answer requests of this method",
+            );
         };
         if !is_allowed(&endpoint.validation, &request) {
             return HttpResponse::error(401, "the request does not prove that it may be answered");
@@ -85,8 +88,9 @@ impl Endpoints {
         let outcome = self.call(endpoint, &request).await;
         let response = match &outcome.result {
             Ok(_) if !endpoint.respond_result => HttpResponse::status(204),
-            Ok(result) => response_of(result)
-                .unwrap_or_else(|| HttpResponse::error(500, "the function's response cannot be sent")),
+            Ok(result) => response_of(result).unwrap_or_else(|| {
+                HttpResponse::error(500, "the function's response cannot be sent")
+            }),
             Err(failure) => {
                 let status = match failure.kind {
                     FailureKind::TimedOut => 504,

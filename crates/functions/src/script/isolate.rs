@@ -26,6 +26,9 @@ const LARGEST_STACK: usize = 16 << 20;
 /// does not pause holds up the others, at most for as long as a run may take; that time does not count as theirs.
 /// What functions keep in variables of their files lasts from run to run, until the memory is used up.
 ///
+/// A run ends when its function has returned and services have done what it asked of them, awaited or not; timers that
+/// are left then do not fire.
+///
 /// A promise that one run leaves to another in such a variable is settled as part of the run that made it.
 #[derive(Debug)]
 pub struct Isolate {

@@ -1,5 +1,7 @@
 //! The runs of one engine, which take turns.
 
+mod code;
+
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, HashMap, HashSet, VecDeque};
 use std::rc::Rc;
@@ -10,15 +12,15 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use rquickjs::promise::PromiseState;
-use rquickjs::{Ctx, Error, Function, Object, Promise, Value, qjs};
+use rquickjs::{Ctx, Function, Promise, Value, qjs};
 use tokio::task::AbortHandle;
 
-use super::bson::{self as values, Reading, Types, Unwritable, raw};
+use super::bson::raw;
 use super::heap::Heap;
 use super::host::{Console, Current, Effect, Host, Verdict};
 use super::prelude::Prelude;
 use super::thread::{Batch, Exit, Message, Work};
-use super::{Call, Failure, FailureKind, Outcome};
+use super::{Failure, FailureKind, Outcome};
 use crate::services::{ServiceError, ServiceScope};
 
 /// A turn that takes longer than this is added to the time that the other runs have.
@@ -57,6 +59,8 @@ struct Run<'js> {
     request: Option<Bytes>,
     has_request: bool,
     returned: Returned<'js>,
+    /// What the function has returned, while services still do what it asked for and did not wait for.
+    result: Option<Bytes>,
     scope: Option<Arc<dyn ServiceScope>>,
     calls: HashMap<u64, AbortHandle>,
     timers: HashSet<u64>,
@@ -208,6 +212,7 @@ impl<'w, 'js> Turns<'w, 'js> {
             has_request: call.request.is_some(),
             request: call.request.clone(),
             returned: Returned::Nothing,
+            result: None,
             scope: None,
             calls: HashMap::new(),
             timers: HashSet::new(),
@@ -236,7 +241,7 @@ impl<'w, 'js> Turns<'w, 'js> {
         });
         let mut ending = act(self, &mut run);
         self.drain();
-        if ending.is_none() {
+        if ending.is_none() && run.result.is_none() {
             ending = self.settled(&run);
             self.drain();
         }
@@ -263,8 +268,17 @@ impl<'w, 'js> Turns<'w, 'js> {
                 self.exit = Some(Exit::Stop);
             }
         }
-        match ending {
-            Some(ending) => self.end(id, run, ending, ready),
+        match ending.or_else(|| run.result.take().map(Ok)) {
+            Some(Ok(result)) => {
+                self.apply(id, &mut run, effects);
+                if run.calls.is_empty() {
+                    self.end(id, run, Ok(result), ready);
+                } else {
+                    run.result = Some(result);
+                    self.runs.insert(id, run);
+                }
+            }
+            Some(Err(failure)) => self.end(id, run, Err(failure), ready),
             None => {
                 self.apply(id, &mut run, effects);
                 self.runs.insert(id, run);
@@ -315,128 +329,6 @@ impl<'w, 'js> Turns<'w, 'js> {
             let runtime = qjs::JS_GetRuntime(self.ctx.as_raw().as_ptr());
             qjs::JS_SetMaxStackSize(runtime, size as qjs::size_t);
         }
-    }
-
-    fn call(&mut self, run: &mut Run<'js>, call: &Call) -> Option<Ending> {
-        let called = self.function(&call.function).and_then(|function| {
-            let thrown = |_: Error| self.thrown(FailureKind::Thrown);
-            let arguments = self
-                .with_types(|types| values::read_arguments(&self.ctx, types, &call.arguments))
-                .map_err(thrown)?;
-            let value: Value<'js> = function.call_arg(arguments).map_err(thrown)?;
-            let value = if value.is_promise() || !value.is_object() {
-                value
-            } else {
-                self.prelude.settle.call((value,)).map_err(thrown)?
-            };
-            Ok(value)
-        });
-        match called {
-            Ok(value) => {
-                run.returned = match value.as_promise() {
-                    Some(promise) => Returned::Promise(promise.clone()),
-                    None => Returned::Value(value),
-                };
-                None
-            }
-            Err(failure) => Some(Err(failure)),
-        }
-    }
-
-    fn function(&mut self, name: &str) -> Result<Function<'js>, Failure> {
-        if let Some(function) = self.functions.get(name) {
-            return Ok(function.clone());
-        }
-        match self.prelude.find.call::<_, Function<'js>>((name,)) {
-            Ok(function) => {
-                self.functions.insert(name.to_owned(), function.clone());
-                Ok(function)
-            }
-            Err(_) => {
-                let thrown = self.ctx.catch();
-                let is_unparsed = self.prelude.is_unparsed.call((thrown.clone(),));
-                let kind = match is_unparsed {
-                    Ok(true) => FailureKind::NotLoaded,
-                    _ => FailureKind::Thrown,
-                };
-                Err(self.failure(kind, thrown))
-            }
-        }
-    }
-
-    fn with_types<R>(
-        &self,
-        act: impl FnOnce(&Types<'js>) -> rquickjs::Result<R>,
-    ) -> rquickjs::Result<R> {
-        let types = self.ctx.userdata::<Types<'js>>().ok_or(Error::Unknown)?;
-        act(&types)
-    }
-
-    /// What has come of a run, where its function has returned and its promise is settled.
-    fn settled(&self, run: &Run<'js>) -> Option<Ending> {
-        match &run.returned {
-            Returned::Nothing => None,
-            Returned::Value(value) => Some(self.result(value)),
-            Returned::Promise(promise) => match promise.result::<Value<'js>>()? {
-                Ok(value) => Some(self.result(&value)),
-                Err(_) => Some(Err(self.thrown(FailureKind::Thrown))),
-            },
-        }
-    }
-
-    fn result(&self, value: &Value<'js>) -> Ending {
-        let Some(types) = self.ctx.userdata::<Types<'js>>() else {
-            return Err(lost());
-        };
-        match values::write_field(&types, value) {
-            Ok(document) => Ok(document.into()),
-            Err(Unwritable::Raised) => Err(self.thrown(FailureKind::BadResult)),
-            Err(unfit @ Unwritable::Unfit { .. }) => Err(Failure::of(
-                FailureKind::BadResult,
-                "TypeError",
-                format!("the function returned what cannot be BSON: {unfit}"),
-            )),
-        }
-    }
-
-    /// The failure that the pending exception is.
-    fn thrown(&self, kind: FailureKind) -> Failure {
-        self.failure(kind, self.ctx.catch())
-    }
-
-    fn failure(&self, kind: FailureKind, thrown: Value<'js>) -> Failure {
-        let said = self
-            .prelude
-            .thrown
-            .call::<_, Vec<Value<'js>>>((thrown,))
-            .and_then(|parts| parts.iter().map(raw::text).collect::<Result<Vec<_>, _>>());
-        match said.as_deref() {
-            Ok([name, message, stack]) => {
-                Failure::of(kind, name, message.as_str()).with_stack(stack)
-            }
-            _ => {
-                self.ctx.catch();
-                Failure::of(kind, "Error", "what was thrown cannot be shown")
-            }
-        }
-    }
-
-    fn timed_out(&self) -> Failure {
-        let limit = self.work.limits.timeout;
-        Failure::of(
-            FailureKind::TimedOut,
-            "TimeoutError",
-            format!("the function was not done within {limit:?}"),
-        )
-    }
-
-    fn out_of_memory(&self) -> Failure {
-        let limit = self.work.limits.memory;
-        Failure::of(
-            FailureKind::OutOfMemory,
-            "InternalError",
-            format!("the functions of the thread took more than {limit} bytes of memory"),
-        )
     }
 
     /// Says on the console which promises were rejected without anybody looking; the run's own is looked at here.
@@ -520,41 +412,6 @@ impl<'w, 'js> Turns<'w, 'js> {
         });
     }
 
-    fn deliver(&self, call: u64, result: Result<Bytes, ServiceError>) -> rquickjs::Result<()> {
-        let failure = match result {
-            Ok(document) => {
-                let value = self.with_types(|types| {
-                    values::read_field(&self.ctx, types, &document, Reading::Exact)
-                });
-                match value {
-                    Ok(value) => {
-                        let none = Value::new_undefined(self.ctx.clone());
-                        return self.prelude.answer.call((call as f64, none, value));
-                    }
-                    Err(_) => {
-                        let failure = self.thrown(FailureKind::Thrown);
-                        ServiceError {
-                            name: failure.name,
-                            message: failure.message,
-                            code: None,
-                            labels: Vec::new(),
-                            is_transient: false,
-                        }
-                    }
-                }
-            }
-            Err(failure) => failure,
-        };
-        let said = Object::new(self.ctx.clone())?;
-        said.set("name", failure.name)?;
-        said.set("message", failure.message)?;
-        said.set("labels", failure.labels)?;
-        if let Some(code) = failure.code {
-            said.set("code", code)?;
-        }
-        self.prelude.answer.call((call as f64, said))
-    }
-
     fn fire_timers(&mut self, ready: &mut VecDeque<Batch>) {
         let now = Instant::now();
         while self.exit.is_none()
@@ -586,7 +443,9 @@ impl<'w, 'js> Turns<'w, 'js> {
     /// Ends runs whose promise was settled in the turn of another one.
     fn look_at_others(&mut self, ready: &mut VecDeque<Batch>) {
         let settled = |run: &Run<'js>| match &run.returned {
-            Returned::Promise(promise) => promise.state() != PromiseState::Pending,
+            Returned::Promise(promise) => {
+                run.result.is_none() && promise.state() != PromiseState::Pending
+            }
             _ => false,
         };
         while self.exit.is_none()
@@ -608,8 +467,19 @@ impl<'w, 'js> Turns<'w, 'js> {
             .find(|(_, run)| run.deadline <= now)
             .map(|(id, _)| *id)
         {
-            if let Some(run) = self.runs.remove(&id) {
-                self.end(id, run, Err(self.timed_out()), ready);
+            if let Some(mut run) = self.runs.remove(&id) {
+                let ending = match run.result.take() {
+                    Some(result) => {
+                        let given_up = format!(
+                            "{} calls of services were given up: the function had not waited for them",
+                            run.calls.len()
+                        );
+                        run.console.print("error", given_up);
+                        Ok(result)
+                    }
+                    None => Err(self.timed_out()),
+                };
+                self.end(id, run, ending, ready);
             }
         }
     }

@@ -41,7 +41,7 @@ impl EventBridgeProcessor {
         let event = match all.get(0) {
             Ok(Some(RawBsonRef::Document(event))) => event,
             // A moment of a schedule.
-            _ => RawDocument::from_bytes([5, 0, 0, 0, 0]).map_err(|_| malformed())?,
+            _ => RawDocument::from_bytes(&[5, 0, 0, 0, 0]).map_err(|_| malformed())?,
         };
         let namespace = event.get_document("ns").ok();
         let name = |field: &str| namespace.and_then(|names| names.get_str(field).ok());

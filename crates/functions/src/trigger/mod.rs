@@ -33,8 +33,8 @@ use crate::script::Outcome;
 
 pub use event_bridge::EventBridgeProcessor;
 pub use host::Host;
-pub use live::{DURATION_BOUNDS, Durations, LiveState, LiveTrigger};
 pub(crate) use journal::{run_of, text_of};
+pub use live::{DURATION_BOUNDS, Durations, LiveState, LiveTrigger};
 pub use script::ScriptProcessor;
 
 /// A trigger that is to run.

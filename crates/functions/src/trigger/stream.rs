@@ -85,7 +85,7 @@ impl Hub {
             before_change: selection.before_change,
         };
         let member = Member {
-            wanted: wanted(&selection),
+            wanted: events_of(&selection),
             selection,
             position: from,
             out,
@@ -325,7 +325,7 @@ fn watch_of<'a>(selections: impl Iterator<Item = &'a Selection>) -> Watch {
 }
 
 /// The events that a trigger runs for.
-fn wanted(selection: &Selection) -> WantedEvents {
+fn events_of(selection: &Selection) -> WantedEvents {
     WantedEvents {
         database: selection.database.clone(),
         collection: selection.collection.clone(),

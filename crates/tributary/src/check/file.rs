@@ -15,6 +15,7 @@ use super::{
 use crate::cli::{Output, PartArguments};
 use crate::console::{self, say};
 use crate::engine::arguments;
+use crate::functions::{self, AppReport};
 use crate::{DONE, FAILED, copy, warehouse};
 
 /// What there is to say of a place.
@@ -58,6 +59,7 @@ impl Found {
 pub(super) async fn check(arguments: &CheckArguments) -> Result<u8> {
     refuse_more(arguments)?;
     let plan = Plan::read(Path::new(&arguments.subject))?;
+    let apps = functions::look(&plan)?;
     let mut all = Vec::new();
     for (name, place) in &plan.places {
         let found = match place {
@@ -86,22 +88,32 @@ pub(super) async fn check(arguments: &CheckArguments) -> Result<u8> {
                 "file": arguments.subject,
                 "flows": plan.flows.len(),
                 "jobs": plan.jobs.len(),
+                "triggers": plan.triggers.len(),
+                "apps": apps,
                 "places": places,
             }));
         }
-        Output::Text => tell(&plan, &all, arguments.fix),
+        Output::Text => tell(&plan, &apps, &all, arguments.fix),
     }
     let failed = all.iter().any(|(.., found)| found.has_failed());
     Ok(if failed { FAILED } else { DONE })
 }
 
-fn tell(plan: &Plan, all: &[(&String, &Place, Found)], fix: bool) {
+fn tell(plan: &Plan, apps: &[AppReport], all: &[(&String, &Place, Found)], fix: bool) {
     say(&format!(
         "the file is right: {} flows, {} jobs, {} rules of alerts",
         plan.flows.len(),
         plan.jobs.len(),
         plan.rules.len()
     ));
+    for app in apps {
+        for line in app.summary.lines() {
+            say(&format!("app {}: {line}", app.name));
+        }
+        for finding in &app.findings {
+            say(&format!("app {}: {finding}", app.name));
+        }
+    }
     for (name, place, found) in all {
         let state = match (found, found.has_failed()) {
             (Found::Source(source), false) => format!(

@@ -43,7 +43,10 @@ fn answered(response: HttpResponse) -> Answered {
             HeaderName::try_from(name.as_str()),
             HeaderValue::try_from(value),
         ) else {
-            tracing::warn!(header = name, "a function has set a header that cannot be sent");
+            tracing::warn!(
+                header = name,
+                "a function has set a header that cannot be sent"
+            );
             continue;
         };
         if !HOP_BY_HOP.contains(&name.as_str()) {

@@ -7,8 +7,11 @@ use std::sync::Arc;
 
 use chrono::Utc;
 use croner::Cron;
+use serde::Serialize;
 use tributary_flow::{DocumentStore, EventSource, TriggerLedger};
-use tributary_functions::app::{self, App, AppSettings, Processor as AppProcessor, ServiceKind};
+use tributary_functions::app::{
+    self, App, AppSettings, Finding, Processor as AppProcessor, ServiceKind, Summary,
+};
 use tributary_functions::endpoint::Endpoints;
 use tributary_functions::script::{Limits, Program, Source as Script};
 use tributary_functions::services::{
@@ -118,10 +121,62 @@ pub(crate) fn known(plan: &Plan) -> Result<Vec<KnownTrigger>> {
     let mut all = Vec::new();
     for app in plan.apps.values() {
         let read = read(app).map_err(|error| error.on("app", &app.name))?;
-        all.extend(read.triggers.iter().map(|one| Known::of_app(app, one).now()));
+        all.extend(
+            read.triggers
+                .iter()
+                .map(|one| Known::of_app(app, one).now()),
+        );
     }
     all.extend(plan.triggers.values().map(|one| Known::of_plan(one).now()));
     Ok(all)
+}
+
+/// What an application has, and what of it cannot be honoured.
+#[derive(Debug, Serialize)]
+pub(crate) struct AppReport {
+    /// Its name.
+    pub(crate) name: String,
+    /// What it has.
+    pub(crate) summary: Summary,
+    /// What cannot be honoured.
+    pub(crate) findings: Vec<Finding>,
+}
+
+/// Looks at all applications and functions of a plan, and reaches nothing.
+///
+/// # Errors
+/// One of them could not run.
+pub(crate) fn look(plan: &Plan) -> Result<Vec<AppReport>> {
+    let mut reports = Vec::new();
+    for app in plan.apps.values() {
+        let look = || {
+            let read = read(app)?;
+            unknown_triggers(app, &read)?;
+            outbound(&app.reach)?;
+            for service in read.services.values() {
+                match service.kind {
+                    ServiceKind::MongoDb if source_of(app, &service.name).is_none() => {
+                        return Err(no_source(app, &service.name));
+                    }
+                    ServiceKind::MongoDb => {}
+                    _ => drop(other_service(service, &app.reach)?),
+                }
+            }
+            Ok(read)
+        };
+        let read: App = look().map_err(|error: Error| error.on("app", &app.name))?;
+        reports.push(AppReport {
+            name: app.name.clone(),
+            summary: read.summary(),
+            findings: read.findings,
+        });
+    }
+    for trigger in plan.triggers.values() {
+        let on = |error: Error| error.on("trigger", &trigger.name);
+        read_function(&trigger.function).map_err(on)?;
+        outbound(&trigger.reach).map_err(on)?;
+    }
+    Ok(reports)
 }
 
 /// An application, ready to run.
@@ -148,7 +203,13 @@ impl Deployments {
             return Err(Error::new(ErrorKind::Internal, "a source is none").on("name", &end.name));
         };
         let uri = address(source.uri.as_str())?;
-        let connection = Connection::open(&uri, source.read_preference.map(|preference| read_preference(preference).into())).await?;
+        let connection = Connection::open(
+            &uri,
+            source
+                .read_preference
+                .map(|preference| read_preference(preference).into()),
+        )
+        .await?;
         self.0.insert(end.name.clone(), connection.clone());
         Ok(connection)
     }
@@ -367,13 +428,15 @@ fn unknown_triggers(app: &config::App, read: &App) -> Result<()> {
     for name in app.triggers.keys() {
         if !read.triggers.iter().any(|trigger| trigger.name == *name) {
             let known: Vec<&str> = read.triggers.iter().map(|one| one.name.as_str()).collect();
-            return Err(Error::new(ErrorKind::Usage, "the application has no such trigger")
-                .on("app", &app.name)
-                .on("trigger", name)
-                .remedy(match known.is_empty() {
-                    true => "it has none at all".to_owned(),
-                    false => format!("it has {}", known.join(", ")),
-                }));
+            return Err(
+                Error::new(ErrorKind::Usage, "the application has no such trigger")
+                    .on("app", &app.name)
+                    .on("trigger", name)
+                    .remedy(match known.is_empty() {
+                        true => "it has none at all".to_owned(),
+                        false => format!("it has {}", known.join(", ")),
+                    }),
+            );
         }
     }
     Ok(())
@@ -395,8 +458,8 @@ async fn of_app(
         },
         app::TriggerEvent::Database(database) => {
             maximum_throughput = database.maximum_throughput;
-            let end =
-                source_of(app, &database.service).ok_or_else(|| no_source(app, &database.service))?;
+            let end = source_of(app, &database.service)
+                .ok_or_else(|| no_source(app, &database.service))?;
             let selection = Selection {
                 database: database.database.clone(),
                 collection: database.collection.clone(),
@@ -465,10 +528,7 @@ async fn of_app(
     })
 }
 
-async fn of_plan(
-    one: &config::Trigger,
-    deployments: &mut Deployments,
-) -> Result<Trigger> {
+async fn of_plan(one: &config::Trigger, deployments: &mut Deployments) -> Result<Trigger> {
     let mut services = BTreeMap::new();
     let mut kinds = BTreeMap::new();
     if let Some(end) = &one.source {
@@ -568,8 +628,10 @@ async fn of_plan(
 }
 
 fn function_name(file: &Path) -> String {
-    file.file_stem()
-        .map_or_else(|| "function".to_owned(), |stem| stem.to_string_lossy().into_owned())
+    file.file_stem().map_or_else(
+        || "function".to_owned(),
+        |stem| stem.to_string_lossy().into_owned(),
+    )
 }
 
 fn read_function(file: &Path) -> Result<String> {
@@ -581,9 +643,11 @@ fn read_function(file: &Path) -> Result<String> {
     };
     let size = std::fs::metadata(file).map_err(failed)?.len();
     if size > LARGEST_FUNCTION {
-        return Err(Error::new(ErrorKind::Usage, "the function of a trigger is too large")
-            .on("file", file.display())
-            .on("bytes", size));
+        return Err(
+            Error::new(ErrorKind::Usage, "the function of a trigger is too large")
+                .on("file", file.display())
+                .on("bytes", size),
+        );
     }
     std::fs::read_to_string(file).map_err(failed)
 }

@@ -150,7 +150,12 @@ fn arguments(arg: &[String]) -> Result<Bytes> {
 
 /// What a function returned, as relaxed Extended JSON; `undefined` has no other.
 fn text_of(result: &[u8]) -> Result<String> {
-    let failed = || Error::new(ErrorKind::Internal, "what the function returned cannot be written");
+    let failed = || {
+        Error::new(
+            ErrorKind::Internal,
+            "what the function returned cannot be written",
+        )
+    };
     let mut text = Vec::new();
     extjson::write_document(&mut text, result, Mode::Relaxed)
         .map_err(|error| failed().because(error))?;
@@ -209,7 +214,11 @@ impl Case {
             .map_err(|error| wrong("the case is no document".to_owned()).because(error))?;
         let function = match case.remove("function") {
             Some(Bson::String(function)) => function,
-            _ => return Err(wrong("the case lacks `function`, the name of one".to_owned())),
+            _ => {
+                return Err(wrong(
+                    "the case lacks `function`, the name of one".to_owned(),
+                ));
+            }
         };
         let arguments = match case.remove("args") {
             None => value(Bson::Array(Vec::new()))?,
@@ -301,7 +310,10 @@ fn cases(directory: &Path) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for entry in std::fs::read_dir(directory).map_err(failed)? {
         let path = entry.map_err(failed)?.path();
-        if path.extension().is_some_and(|extension| extension == "json") {
+        if path
+            .extension()
+            .is_some_and(|extension| extension == "json")
+        {
             files.push(path);
         }
     }

@@ -18,7 +18,7 @@ use tributary_orchestrator::config::Plan;
 use tributary_orchestrator::engine::{Activity, LiveTrigger, TriggerHost};
 
 use build::Known;
-pub(crate) use build::known;
+pub(crate) use build::{AppReport, known, look};
 
 /// Runs the triggers of a plan, and answers its endpoints.
 pub(crate) struct FunctionHost {

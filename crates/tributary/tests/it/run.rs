@@ -2,6 +2,7 @@
 
 mod api;
 mod objects;
+mod triggers;
 mod wrong;
 
 use std::process::Command;

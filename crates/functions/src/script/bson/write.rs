@@ -1,6 +1,7 @@
 //! From JavaScript to raw BSON.
 
 use std::fmt;
+use std::io::Write as _;
 
 use rquickjs::function::This;
 use rquickjs::{Array, Error, Value};
@@ -159,7 +160,10 @@ impl<'a, 'js> Writer<'a, 'js> {
                 return Err(Unwritable::unfit("the name of a field contains a NUL"));
             }
             Key::Name(name) => self.out.extend_from_slice(name.as_bytes()),
-            Key::Index(index) => self.out.extend_from_slice(index.to_string().as_bytes()),
+            Key::Index(index) => {
+                // Writing to memory does not fail.
+                let _ = write!(self.out, "{index}");
+            }
         }
         self.out.push(0);
         Ok(())

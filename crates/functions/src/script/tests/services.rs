@@ -401,3 +401,32 @@ async fn a_scope_is_of_one_run_and_closed_with_it() {
     until("the scope is closed", || fake.open() == 0).await;
     assert_eq!(fake.operations().len(), 2);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_function_asks_for_and_does_not_await_is_done_all_the_same() {
+    let fake = Fake::new(|_, _| Reply::Late(Duration::from_millis(50), Bson::Null));
+    let text = "exports = () => { const c = context.services.get('mongodb-atlas').db('d').collection('c'); c.insertOne({ a: 1 }).then(() => c.deleteOne({ a: 1 })); return 'done'; };";
+    let isolate = start(program(&[("f", text)]), short(), &fake);
+    let outcome = isolate.run(call("f", vec![])).await;
+    assert_eq!(returned(&outcome), Some("done".into()));
+    assert_eq!(fake.operations(), ["insertOne", "deleteOne"]);
+    assert!(outcome.duration >= Duration::from_millis(100));
+    until("the scope is closed", || fake.open() == 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_function_does_not_await_is_given_up_at_its_deadline() {
+    let fake = Fake::new(|_, _| Reply::Never);
+    let text = "exports = async () => { context.http.get('http://a'); return 'done'; };";
+    let isolate = start(program(&[("f", text)]), hasty(), &fake);
+    let run = isolate.run(call("f", vec![]));
+    fn is_send<T: Send>(run: T) -> T {
+        run
+    }
+    let outcome = is_send(run).await;
+    assert_eq!(returned(&outcome), Some("done".into()));
+    assert_eq!(
+        outcome.console[0].text,
+        "1 calls of services were given up: the function had not waited for them"
+    );
+}

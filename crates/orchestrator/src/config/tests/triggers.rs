@@ -48,10 +48,7 @@ apps:
         "0123456789abcdef0123456789abcdef"
     );
     let hosts = reach.allow_hosts.as_ref().unwrap();
-    assert_eq!(
-        *hosts,
-        ["api.example.com", "*.internal.example.com", "::1"]
-    );
+    assert_eq!(*hosts, ["api.example.com", "*.internal.example.com", "::1"]);
     assert_eq!(reach.aws_endpoint.as_deref(), Some("http://localhost:4566"));
     assert_eq!(reach.aws_region.as_deref(), Some("eu-central-1"));
 
