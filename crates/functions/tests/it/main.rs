@@ -8,3 +8,4 @@
 )]
 
 mod services;
+mod suite;

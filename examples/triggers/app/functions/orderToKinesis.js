@@ -1,0 +1,12 @@
+// Puts the document of each change into a Kinesis stream. The records of one order stay in order, because they
+// have the same partition key.
+exports = async function (event) {
+  await context.services
+    .get("aws")
+    .kinesis()
+    .PutRecord({
+      Data: JSON.stringify(event.fullDocument),
+      StreamName: context.values.get("orderStream"),
+      PartitionKey: event.documentKey._id.toString(),
+    });
+};
