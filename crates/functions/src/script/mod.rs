@@ -7,7 +7,7 @@
 //!   `EJSON.parse` gives plain numbers for integers that a number can hold, unless told `{ relaxed: false }`;
 //! - `JSON.stringify` writes an `ObjectId` as its digits, a `Long` as a number, a `Decimal128` and a long beyond
 //!   what numbers hold as text, binary data as Base64, and other types as Extended JSON;
-//! - `encodeBodyAsJSON` of HTTP requests writes relaxed Extended JSON, so that numbers are plain numbers.
+//! - `encodeBodyAsJSON` of HTTP requests writes what `EJSON.stringify` does, as Atlas documents it.
 
 mod bson;
 mod failure;

@@ -128,10 +128,7 @@ async fn try_again(
     mut outcome: Outcome,
 ) -> Result<Option<Ended>> {
     let mut attempts = Attempts::default();
-    loop {
-        let Some(wait) = attempts.failed(&outcome, &lane.trigger.policy) else {
-            break;
-        };
+    while let Some(wait) = attempts.failed(&outcome, &lane.trigger.policy) {
         // What was done before is not to be repeated for this event's sake.
         lane.record().await?;
         tokio::select! {
@@ -151,9 +148,6 @@ async fn try_again(
         lane.ran(&event.token, attempts.count + 1, &outcome);
         // A try again is caused by nothing but the event.
         let _ = lane.trigger.processor.written(run);
-        if outcome.result.is_ok() {
-            break;
-        }
     }
     if let Err(failure) = &outcome.result {
         let error = super::journal::text_of(failure);

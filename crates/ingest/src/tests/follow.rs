@@ -224,8 +224,6 @@ async fn stages_beyond_what_is_wanted_need_a_mongodb() {
         stages: vec![bytes(&document)],
         ..Watch::default()
     };
-    let same = stage(doc! { "$match": { "$or": [{ "operationType": { "$in": ["insert"] } }] } });
-    assert_eq!(watched(&fixture, &same, 1).await.len(), 1);
     let more = stage(doc! { "$match": { "fullDocument.n": 5 } });
     let (out, _batches) = mpsc::channel(1);
     let from = source.now().await.unwrap();

@@ -230,7 +230,7 @@
     get buffer() { return this[FIRST]; }
     get subType() { return this[SECOND]; }
     get sub_type() { return this[SECOND]; }
-    get length() { return this[FIRST].length; }
+    length() { return this[FIRST].length; }
     value() { return this[FIRST]; }
     text() { return host.toText(this[FIRST]); }
     toBase64() { return host.toBase64(this[FIRST]); }
@@ -266,7 +266,7 @@
     static generate() { return host.fromHex(host.newUuid()); }
     static isValid(value) {
       if (typeof value === "string") return /^[0-9a-fA-F]{32}$/.test(value.replaceAll("-", ""));
-      return value instanceof Binary ? value.length === 16 : value instanceof Uint8Array && value.length === 16;
+      return value instanceof Binary ? value.length() === 16 : value instanceof Uint8Array && value.length === 16;
     }
     get id() { return this.buffer; }
     toHexString(dashes = true) {

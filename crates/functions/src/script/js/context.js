@@ -49,8 +49,7 @@
       const isData = typeof body === "object" && body !== null
         && !(body instanceof BSON.Binary) && !(body instanceof Uint8Array) && !(body instanceof ArrayBuffer);
       if (body !== undefined && args.encodeBodyAsJSON === true) {
-        // Receivers take plain numbers: Extended JSON is for what JSON has no form for.
-        args.body = EJSON.stringify(body, { relaxed: true });
+        args.body = EJSON.stringify(body);
       } else if (isData) {
         args.body = JSON.stringify(body);
       }
