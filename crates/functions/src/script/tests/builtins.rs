@@ -54,7 +54,7 @@ async fn classes_of_bson_are_made_with_and_without_new() {
             "hi56869".into(),
         ),
         (
-            "BSON.Binary.fromText('hi').length + BSON.Binary.fromText('hi').buffer[0]",
+            "BSON.Binary.fromText('hi').length() + BSON.Binary.fromText('hi').buffer[0]",
             106.into(),
         ),
         (

@@ -339,7 +339,7 @@ async fn actions_of_other_services_are_asked_by_name() {
         subtype: ::bson::spec::BinarySubtype::Generic,
         bytes: b"hi".to_vec(),
     };
-    let body = "{\"n\":1,\"id\":{\"$oid\":\"0123456789abcdef01234567\"}}";
+    let body = "{\"n\":{\"$numberInt\":\"1\"},\"id\":{\"$oid\":\"0123456789abcdef01234567\"}}";
     let expected = [
         (
             "cloud",
