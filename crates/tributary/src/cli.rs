@@ -801,10 +801,6 @@ pub(crate) struct SyncArguments {
     /// What is done when documents come that have another schema than their table
     #[arg(long, value_name = "POLICY", value_enum, default_value_t = SchemaPolicy::Evolve)]
     pub(crate) on_schema_change: SchemaPolicy,
-    #[command(flatten)]
-    pub(crate) warehouse: WarehouseArguments,
-    #[command(flatten)]
-    pub(crate) publish: PublishArguments,
     /// Keep every version of every document, from now on, in a second table COLLECTION__history
     #[arg(long)]
     pub(crate) history: bool,
@@ -832,6 +828,11 @@ pub(crate) struct SyncArguments {
     /// How progress and result are told on standard output
     #[arg(long, value_enum, default_value_t = Output::Text)]
     pub(crate) output: Output,
+    // Behind all others, which would stand under their headings.
+    #[command(flatten)]
+    pub(crate) warehouse: WarehouseArguments,
+    #[command(flatten)]
+    pub(crate) publish: PublishArguments,
 }
 
 #[derive(Debug, Args)]

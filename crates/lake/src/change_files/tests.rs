@@ -158,7 +158,7 @@ fn event(number: usize, collection: Option<&str>) -> RawEvent {
     let document = doc! { "_id": { "_data": token(number) }, "n": number as i32 };
     RawEvent {
         token: token(number),
-        cluster_time: ClusterTime::new(1000 + number as u32 / 7, 1 + number as u32 / 3 % 2),
+        cluster_time: ClusterTime::new(1000 + number as u32 / 7, 1 + number as u32 % 7 / 3),
         wall_time: 0,
         operation: "insert".to_owned(),
         database: "shop".to_owned(),
