@@ -99,8 +99,8 @@ pub(super) async fn run(stage: &mut Stage) {
     let expected = json!({
         "_id": { "$oid": "64b0c0ffee64b0c0ffee64b0" },
         "total": { "$numberDecimal": "9.90" },
-        "placed": { "$date": "2024-05-01T10:00:00Z" },
-        "lines": [{ "quantity": 2, "views": 5 }],
+        "placed": { "$date": { "$numberLong": "1714557600000" } },
+        "lines": [{ "quantity": { "$numberInt": "2" }, "views": { "$numberLong": "5" } }],
     });
     stage.expect("a body as JSON", bodies, vec![expected]);
     let headers: Vec<_> = came
