@@ -43,14 +43,17 @@ demo: ## Show the whole of it on a MongoDB: MONGODB_URI, or one that it starts
 	TRIBUTARY="$(abspath $(TARGET))/release/tributary" $(TARGET)/release/testkit run --mongod -- examples/demo.sh
 
 bench: ## Compare the speed with that of peers, on MONGODB_URI or a MongoDB that it starts
-	$(RELEASE) --example drain --example drain_changes
+	$(RELEASE) --example drain --example drain_changes --example update_rate --example call_overhead
 	python="$$($(TARGET)/release/testkit venv bench --requirements bench/requirements.txt)" && \
 	$(TARGET)/release/testkit run --mongod -- "$$python" bench/run.py --memory \
 		--tributary $(TARGET)/release/tributary --drain $(TARGET)/release/examples/drain && \
 	$(TARGET)/release/testkit run --mongod -- "$$python" bench/changes.py \
 		--tributary $(TARGET)/release/tributary --drain $(TARGET)/release/examples/drain_changes && \
 	$(TARGET)/release/testkit run --mongod --postgres -- "$$python" bench/warehouse.py \
-		--tributary $(TARGET)/release/tributary
+		--tributary $(TARGET)/release/tributary && \
+	$(TARGET)/release/testkit run --mongod --s3 -- sh -c '"$$0" bench/triggers.py --aws "$$TRIBUTARY_TEST_S3_ENDPOINT" "$$@"' \
+		"$$python" --tributary $(TARGET)/release/tributary --drain $(TARGET)/release/examples/drain_changes \
+		--updates $(TARGET)/release/examples/update_rate --overhead $(TARGET)/release/examples/call_overhead
 	cargo bench --workspace --bench decode
 
 SOAK_SECONDS ?= 600
