@@ -80,7 +80,7 @@ fn digested(key: impl AsRef<[u8]>) -> [u8; digest::SHA256_OUTPUT_LEN] {
 }
 
 /// The only header of a name.
-fn only<'a>(headers: &'a HeaderMap, name: impl http::header::AsHeaderName) -> Option<&'a [u8]> {
+fn only(headers: &HeaderMap, name: impl http::header::AsHeaderName) -> Option<&[u8]> {
     let mut values = headers.get_all(name).iter();
     let value = values.next()?;
     values.next().is_none().then(|| value.as_bytes())

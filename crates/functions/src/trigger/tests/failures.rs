@@ -34,10 +34,11 @@ async fn what_fails_now_and_then_is_tried_again() {
         assert_eq!(ran, [0, 1, 2]);
         assert_eq!(world.ledger.counts.lock().unwrap()["app/t"], (3, 2));
         assert!(world.ledger.letters.lock().unwrap().is_empty());
-        let runs = world.ledger.runs.lock().unwrap();
-        let attempts: Vec<u32> = runs.iter().map(|run| run.attempt).collect();
+        let attempts: Vec<u32> = {
+            let runs = world.ledger.runs.lock().unwrap();
+            runs.iter().map(|run| run.attempt).collect()
+        };
         assert_eq!(attempts, [1, 2], "runs that fail are logged");
-        drop(runs);
         world.host.stop().await;
     }
 }
