@@ -86,6 +86,13 @@ fn read_forwarder(
     fields.skip(&["id", "_id"]);
     let name = fields.needed(directory, "name");
     let disabled = fields.flag(directory, "disabled");
+    if !disabled {
+        directory.found(
+            path,
+            "logs are not forwarded",
+            "see them with `tributary trigger runs`, or send them to a collector with `telemetry`",
+        );
+    }
     let mut log_types = fields.texts(directory, "log_types");
     log_types.retain(|of| {
         let is_logged = LOG_TYPES.contains(&of.as_str());

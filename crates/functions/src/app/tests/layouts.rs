@@ -178,6 +178,7 @@ fn what_the_current_layout_asks_for_and_does_not_get_is_listed() {
                 "http_endpoints/data_api_config.json",
                 "the Data API is not served"
             ),
+            ("log_forwarders/keep.json", "logs are not forwarded"),
             ("log_forwarders/keep.json", "nothing is logged of `sync`"),
             (
                 "root_config.json",
