@@ -194,7 +194,10 @@ impl Keeper {
                 arguments: letter.arguments.clone(),
             };
             let run = task.run;
-            let outcome = self.trigger.processor.run(task).await;
+            let ran = self.trigger.processor.run(task);
+            let Some(outcome) = ordered::ends_in_time(&self.stop, ran).await else {
+                return Ok(());
+            };
             let _ = self.trigger.processor.written(run);
             let error = outcome.result.as_ref().err().map(text_of);
             self.live.ran(outcome.duration, error.as_deref());
@@ -236,6 +239,8 @@ pub(super) struct Lane {
     pub(super) stop: CancellationToken,
     /// Whether there is something to record.
     pub(super) is_dirty: bool,
+    /// How long the last run of an ordered trigger took; at first, so long that it runs alone.
+    pub(super) pace: Duration,
     asked: watch::Receiver<u64>,
     position: Option<Position>,
     head: Option<String>,
@@ -254,6 +259,7 @@ impl Lane {
             runs: Arc::clone(&keeper.runs),
             stop: keeper.stop.clone(),
             is_dirty: false,
+            pace: Duration::MAX,
             asked: keeper.asked.clone(),
             position: record.position.clone(),
             head: record.head.clone(),

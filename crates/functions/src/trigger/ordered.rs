@@ -2,9 +2,10 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 use tributary_flow::{RawEvent, StartAt};
 use tributary_model::{Position, Result};
 
@@ -18,6 +19,8 @@ use crate::script::{FailureKind, Outcome};
 const TOGETHER: usize = 256;
 /// The most bytes of them.
 const TOGETHER_BYTES: usize = 8 << 20;
+/// How long those that are handed over together are to take: so long a pause or an end waits for them.
+const TOGETHER_TIME: Duration = Duration::from_millis(50);
 
 /// Runs what is delivered, until it ends.
 pub(super) async fn run(
@@ -83,7 +86,7 @@ async fn run_some(
     let mut chains = Vec::new();
     let mut bytes = 0;
     let now = Instant::now();
-    for event in waiting.iter().take(TOGETHER) {
+    for event in waiting.iter().take(together(lane.pace)) {
         bytes += event.document.len();
         if bytes > TOGETHER_BYTES && !tasks.is_empty() {
             break;
@@ -97,8 +100,17 @@ async fn run_some(
         tasks.push(task);
     }
     lane.live.in_flight.store(1, Ordering::Relaxed);
-    let outcomes = lane.trigger.processor.run_in_order(tasks).await;
+    let outcomes = {
+        let ran = lane.trigger.processor.run_in_order(tasks);
+        ends_in_time(&lane.stop, ran).await
+    };
     lane.live.in_flight.store(0, Ordering::Relaxed);
+    let Some(outcomes) = outcomes else {
+        return Ok(Some(Ended::Stopped));
+    };
+    if let Some(last) = outcomes.last() {
+        lane.pace = last.duration;
+    }
     for (outcome, (run, chain)) in outcomes.iter().zip(chains) {
         let Some(event) = waiting.front() else { break };
         lane.ran(&event.token, 1, outcome);
@@ -143,8 +155,15 @@ async fn try_again(
         };
         let run = task.run;
         lane.live.in_flight.store(1, Ordering::Relaxed);
-        outcome = lane.trigger.processor.run(task).await;
+        let ran = {
+            let ran = lane.trigger.processor.run(task);
+            ends_in_time(&lane.stop, ran).await
+        };
         lane.live.in_flight.store(0, Ordering::Relaxed);
+        let Some(ran) = ran else {
+            return Ok(Some(Ended::Stopped));
+        };
+        outcome = ran;
         lane.ran(&event.token, attempts.count + 1, &outcome);
         // A try again is caused by nothing but the event.
         let _ = lane.trigger.processor.written(run);
@@ -167,6 +186,32 @@ async fn try_again(
     Ok(None)
 }
 
+/// How many events are handed over together when the last one took so long.
+fn together(pace: Duration) -> usize {
+    let many = TOGETHER_TIME.as_nanos() / pace.as_nanos().max(1);
+    usize::try_from(many).unwrap_or(TOGETHER).clamp(1, TOGETHER)
+}
+
+/// What runs, unless it goes on for longer than is waited for at the end: it is given up then, and begun again by
+/// the next process.
+pub(super) async fn ends_in_time<T>(
+    stop: &CancellationToken,
+    runs: impl Future<Output = T>,
+) -> Option<T> {
+    let given_up = async {
+        stop.cancelled().await;
+        tokio::time::sleep(PATIENCE).await;
+    };
+    tokio::select! {
+        biased;
+        done = runs => Some(done),
+        () = given_up => None,
+    }
+}
+
+/// How long runs that have begun are waited for at the end.
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+
 /// How often something has failed.
 #[derive(Debug, Default)]
 pub(super) struct Attempts {
@@ -181,18 +226,14 @@ const LOST: u32 = 5;
 
 impl Attempts {
     /// A try has failed: how long to wait before the next; none where it is of no use.
-    pub(super) fn failed(
-        &mut self,
-        outcome: &Outcome,
-        policy: &super::Policy,
-    ) -> Option<std::time::Duration> {
+    pub(super) fn failed(&mut self, outcome: &Outcome, policy: &super::Policy) -> Option<Duration> {
         let kind = match &outcome.result {
             Ok(_) => return None,
             Err(failure) => failure.kind,
         };
         if kind == FailureKind::Lost && self.lost < LOST {
             self.lost += 1;
-            return Some(policy.wait_after(1).min(std::time::Duration::from_secs(1)));
+            return Some(policy.wait_after(1).min(Duration::from_secs(1)));
         }
         self.count += 1;
         // What it did is done, and it would return the same.
@@ -219,5 +260,18 @@ pub(super) fn position_of(from: StartAt) -> Option<Position> {
             let time = tributary_model::ClusterTime::new(seconds, 0);
             Some(Position::at(time))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fast_functions_are_handed_many_events_and_slow_ones_one() {
+        assert_eq!(together(Duration::ZERO), TOGETHER);
+        assert_eq!(together(Duration::from_micros(5)), TOGETHER);
+        assert_eq!(together(Duration::from_millis(1)), 50);
+        assert_eq!(together(Duration::from_secs(1)), 1);
     }
 }

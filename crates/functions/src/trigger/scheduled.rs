@@ -7,7 +7,7 @@ use croner::Cron;
 use tributary_model::Result;
 
 use super::keeper::{Ended, Lane};
-use super::ordered::Attempts;
+use super::ordered::{Attempts, ends_in_time};
 use super::{OnFailure, Task, arguments, journal};
 
 /// How many moments that passed meanwhile are caught up on at most, the last ones.
@@ -94,7 +94,13 @@ async fn at(lane: &mut Lane, moment: DateTime<Utc>) -> Result<Option<Ended>> {
             arguments: arguments::none(),
         };
         let run = task.run;
-        let outcome = lane.trigger.processor.run(task).await;
+        let ran = {
+            let ran = lane.trigger.processor.run(task);
+            ends_in_time(&lane.stop, ran).await
+        };
+        let Some(outcome) = ran else {
+            return Ok(Some(Ended::Stopped));
+        };
         let _ = lane.trigger.processor.written(run);
         lane.ran(&subject, attempt, &outcome);
         let Err(failure) = &outcome.result else {

@@ -12,7 +12,7 @@ use tributary_flow::RawEvent;
 use tributary_model::{Position, Result};
 
 use super::keeper::{Ended, Lane};
-use super::ordered::{Attempts, behind};
+use super::ordered::{Attempts, PATIENCE, behind};
 use super::recursion::Chain;
 use super::stream::Delivery;
 use super::{OnFailure, Policy, Processor, Task, arguments};
@@ -150,9 +150,17 @@ pub(super) async fn run(
             lane.record().await?;
         }
     };
-    // What runs is waited for; what waits to be tried again is begun anew the next time.
+    // What runs is waited for, for a while; the rest is begun anew the next time.
     hurry.cancel();
-    while let Some(tried) = running.next().await {
+    let given_up = tokio::time::sleep(PATIENCE);
+    tokio::pin!(given_up);
+    loop {
+        let tried = tokio::select! {
+            biased;
+            tried = running.next() => tried,
+            () = &mut given_up => break,
+        };
+        let Some(tried) = tried else { break };
         if let Some(suspended) = take(lane, &mut begun, &earlier, tried).await? {
             ended = suspended;
         }

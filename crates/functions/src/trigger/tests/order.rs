@@ -105,6 +105,33 @@ async fn an_unordered_trigger_repeats_only_what_was_in_flight() {
     world.host.stop().await;
 }
 
+/// Ends a host whose runs do not end, and has the next run what they were for.
+async fn ends_what_does_not_end(unordered: bool) {
+    let world = World::new();
+    let does = FakeProcessor::new(|_| Done::Never);
+    let of = |world: &World, does: &Arc<FakeProcessor>| {
+        let trigger = world.trigger("app/t", does.clone());
+        selecting(trigger, |selection| selection.unordered = unordered)
+    };
+    world.host.apply(vec![of(&world, &does)]).await;
+    world.begins("app/t").await;
+    world.source.inserts(0..2);
+    until("it has begun", || !does.begun.lock().unwrap().is_empty()).await;
+    let begun = std::time::Instant::now();
+    world.host.stop().await;
+    assert!(begun.elapsed() < Duration::from_secs(60));
+    let world = world.killed();
+    let again = FakeProcessor::well();
+    world.host.apply(vec![of(&world, &again)]).await;
+    until("both ran", || again.ran().len() == 2).await;
+    world.host.stop().await;
+}
+
+#[tokio::test]
+async fn what_does_not_end_does_not_hold_up_the_end() {
+    tokio::join!(ends_what_does_not_end(false), ends_what_does_not_end(true));
+}
+
 #[tokio::test]
 async fn what_happened_before_a_trigger_was_there_is_not_its() {
     let world = World::new();
