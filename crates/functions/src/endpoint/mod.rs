@@ -11,11 +11,10 @@ use bson::raw::RawDocument;
 use bson::spec::BinarySubtype;
 use bson::{Bson, Document, RawBsonRef, doc};
 use bytes::Bytes;
-use tokio::sync::OnceCell;
 use tributary_flow::TriggerLedger;
 
 use crate::app::{Endpoint, EndpointMethod, ReturnType, Validation};
-use crate::script::{Call, FailureKind, Isolate, Limits, Outcome, Program, Source};
+use crate::script::{Call, FailureKind, Limits, Outcome, Pool, Program, Source};
 use crate::services::{Services, verify_payload_signature};
 use crate::trigger::{run_of, text_of};
 
@@ -28,11 +27,7 @@ const ANSWER: &str = "\0answer";
 pub struct Endpoints {
     app: String,
     endpoints: Vec<Endpoint>,
-    program: Arc<Program>,
-    limits: Limits,
-    services: Arc<dyn Services>,
-    /// Begun when they are needed.
-    isolates: Vec<OnceCell<Isolate>>,
+    pool: Pool,
     runs: AtomicU64,
     ledger: Arc<dyn TriggerLedger>,
 }
@@ -58,10 +53,7 @@ impl Endpoints {
         Self {
             app,
             endpoints,
-            program: Arc::new(program),
-            limits,
-            services,
-            isolates: (0..threads.max(1)).map(|_| OnceCell::new()).collect(),
+            pool: Pool::new(Arc::new(program), limits, services, threads),
             runs: AtomicU64::new(0),
             ledger,
         }
@@ -113,31 +105,14 @@ impl Endpoints {
             ReturnType::Json => "JSON",
             ReturnType::Ejson => "EJSON",
         };
-        let run = self.runs.fetch_add(1, Ordering::Relaxed);
         let given = doc! { "v": [&endpoint.function, request.argument(), return_type] };
         let call = Call {
             function: ANSWER.to_owned(),
             arguments: bytes_of(&given),
             request: Some(bytes_of(&request.context(&self.app, &endpoint.function))),
-            run,
+            run: self.runs.fetch_add(1, Ordering::Relaxed),
         };
-        let place = usize::try_from(run).unwrap_or(0) % self.isolates.len();
-        let begin = async || {
-            Isolate::start(
-                Arc::clone(&self.program),
-                self.limits,
-                Arc::clone(&self.services),
-                tokio::runtime::Handle::current(),
-            )
-        };
-        let isolate = match self.isolates.get(place) {
-            Some(isolate) => isolate.get_or_try_init(begin).await,
-            None => return Outcome::lost("there is no thread to run it"),
-        };
-        match isolate {
-            Ok(isolate) => isolate.run(call).await,
-            Err(error) => Outcome::lost(&error.to_string()),
-        }
+        self.pool.run(call).await
     }
 }
 

@@ -17,6 +17,7 @@ mod host;
 mod isolate;
 mod modules;
 mod natives;
+mod pool;
 mod prelude;
 mod thread;
 mod turns;
@@ -32,6 +33,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 pub use isolate::Isolate;
+pub(crate) use pool::Pool;
 
 /// All that the functions of an application see of it.
 #[derive(Clone, Default)]

@@ -1,25 +1,18 @@
 //! Functions in JavaScript, as what triggers run.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
-use tokio::sync::OnceCell;
 
 use super::witness::{Witness, Witnessed};
 use super::{Processor, Selection, Task, Written};
-use crate::script::{Call, Isolate, Limits, Outcome, Program};
+use crate::script::{Call, Limits, Outcome, Pool, Program};
 use crate::services::Services;
 
 /// Runs a function of an application.
 pub struct ScriptProcessor {
     function: String,
-    program: Arc<Program>,
-    limits: Limits,
-    services: Arc<dyn Services>,
-    /// Begun when they are needed.
-    isolates: Vec<OnceCell<Isolate>>,
-    next: AtomicUsize,
+    pool: Pool,
     witness: Arc<Witness>,
 }
 
@@ -41,35 +34,15 @@ impl ScriptProcessor {
             }
             None => Witness::of(None, None),
         });
+        let services = Arc::new(Witnessed {
+            services,
+            witness: Arc::clone(&witness),
+        });
         Self {
             function,
-            program,
-            limits,
-            services: Arc::new(Witnessed {
-                services,
-                witness: Arc::clone(&witness),
-            }),
-            isolates: (0..threads.max(1)).map(|_| OnceCell::new()).collect(),
-            next: AtomicUsize::new(0),
+            pool: Pool::new(program, limits, services, threads),
             witness,
         }
-    }
-
-    async fn isolate(&self, place: usize) -> Result<&Isolate, Outcome> {
-        let isolate = self.isolates.get(place % self.isolates.len());
-        let begin = async || {
-            Isolate::start(
-                Arc::clone(&self.program),
-                self.limits,
-                Arc::clone(&self.services),
-                tokio::runtime::Handle::current(),
-            )
-        };
-        let begun = match isolate {
-            Some(isolate) => isolate.get_or_try_init(begin).await,
-            None => return Err(Outcome::lost("there is no thread to run it")),
-        };
-        begun.map_err(|error| Outcome::lost(&error.to_string()))
     }
 
     fn call(&self, task: Task) -> Call {
@@ -85,21 +58,12 @@ impl ScriptProcessor {
 #[async_trait]
 impl Processor for ScriptProcessor {
     async fn run(&self, task: Task) -> Outcome {
-        let place = self.next.fetch_add(1, Ordering::Relaxed);
-        match self.isolate(place).await {
-            Ok(isolate) => isolate.run(self.call(task)).await,
-            Err(lost) => lost,
-        }
+        self.pool.run(self.call(task)).await
     }
 
     async fn run_in_order(&self, tasks: Vec<Task>) -> Vec<Outcome> {
-        match self.isolate(0).await {
-            Ok(isolate) => {
-                let calls = tasks.into_iter().map(|task| self.call(task)).collect();
-                isolate.run_in_order(calls).await
-            }
-            Err(lost) => vec![lost],
-        }
+        let calls = tasks.into_iter().map(|task| self.call(task)).collect();
+        self.pool.run_in_order(calls).await
     }
 
     fn written(&self, run: u64) -> Vec<Written> {
