@@ -48,6 +48,7 @@ pub(in crate::config) struct FilesEntry {
     /// How many events a file holds at most. With 1 it is one JSON object, NAME.json; with more, an object a
     /// line, NAME.jsonl. [default: 1000]
     #[serde(default)]
+    #[schemars(with = "Option<u32>", range(min = 1, max = 10_000))]
     pub(in crate::config) batch_events: Option<BatchEvents>,
 }
 
@@ -63,9 +64,9 @@ pub enum JsonSpelling {
 }
 
 /// How many events a file holds at most.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "u32")]
-pub struct BatchEvents(#[schemars(range(min = 1, max = 10_000))] pub u32);
+pub struct BatchEvents(pub u32);
 
 impl TryFrom<u32> for BatchEvents {
     type Error = String;

@@ -187,19 +187,19 @@ fn steps_about_tables_do_not_take_streams_and_files() {
     let step = |work: &str| format!("jobs:\n  j:\n    steps:\n      s: {{ {work} }}\n");
     is_wrong(
         &step("copy: { from: shop, to: audit }"),
-        &["10:37: `audit` is a place for files; here stands a lake or warehouse"],
+        &["10:36: `audit` is a place for files; here stands a lake or warehouse"],
     );
     is_wrong(
         &step("verify: { from: shop, to: events }"),
-        &["10:39: `events` is a stream; here stands a lake"],
+        &["10:38: `events` is a stream; here stands a lake"],
     );
     is_wrong(
         &step("sql: { lake: audit, query: SELECT 1 }"),
-        &["10:24: `audit` is a place for files; here stands a lake"],
+        &["10:25: `audit` is a place for files; here stands a lake"],
     );
     is_wrong(
         &step("sql: { warehouse: events, script: SELECT 1 }"),
-        &["10:29: `events` is a stream; here stands a warehouse"],
+        &["10:30: `events` is a stream; here stands a warehouse"],
     );
 }
 
@@ -264,7 +264,7 @@ fn the_schema_says_what_streams_and_files_are() {
     );
     let stream = &schema["$defs"]["StreamEntry"];
     assert_eq!(stream["required"], serde_json::json!(["uri"]));
-    let events = &schema["$defs"]["BatchEvents"];
+    let events = &schema["$defs"]["FilesEntry"]["properties"]["batch_events"];
     assert_eq!(
         (&events["minimum"], &events["maximum"]),
         (&1.into(), &10_000.into())
