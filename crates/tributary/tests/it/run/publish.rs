@@ -155,6 +155,7 @@ async fn a_step_puts_what_has_happened_since_the_last_one_into_files() {
 async fn a_check_reaches_streams_and_places_for_files() {
     let (site, kinesis) = (Site::new("runcheck").await, Kinesis::new().await);
     write(&site, &kinesis, &kinesis.stream);
+    site.insert(0..1).await;
     let told = check(&site, &kinesis, &[]).ok().stdout;
     assert!(told.contains("stream events: can be reached"), "{told}");
     assert!(told.contains("place for files audit: "), "{told}");
