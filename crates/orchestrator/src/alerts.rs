@@ -361,6 +361,9 @@ impl Finds<'_> {
             Place::Lake(path) if !path.contains("://") => {
                 Some((format!("lake {name}"), Path::new(path)))
             }
+            Place::Files(files) if !files.path.contains("://") => {
+                Some((format!("files {name}"), Path::new(&files.path)))
+            }
             _ => None,
         });
         let state = ("state".to_owned(), plan.state.as_path());

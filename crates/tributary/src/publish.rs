@@ -31,11 +31,7 @@ const EVENTS_PER_FILE: usize = 1000;
 /// Where change events go.
 enum Target {
     Files(Location),
-    Kinesis {
-        stream: String,
-        region: Option<String>,
-        endpoint: Option<String>,
-    },
+    Kinesis { stream: String, aws: AwsSettings },
 }
 
 /// Whether the change events themselves are wanted.
@@ -111,6 +107,11 @@ pub(crate) async fn sync(
     }
 }
 
+/// Looks whether changes can go to a place, and leaves nothing there.
+pub(crate) async fn reach(target: &str, arguments: &PublishArguments) -> Result<()> {
+    Target::parse(target)?.reach(arguments).await
+}
+
 /// Refuses what says how tables are made and kept.
 fn refuse_tables(arguments: &SyncArguments) -> Result<()> {
     refuse_options(&arguments.warehouse)?;
@@ -168,8 +169,11 @@ impl Target {
         }
         Ok(Self::Kinesis {
             stream: stream.to_owned(),
-            region,
-            endpoint,
+            aws: AwsSettings {
+                region,
+                endpoint,
+                ..AwsSettings::default()
+            },
         })
     }
 
@@ -196,19 +200,25 @@ impl Target {
         }
     }
 
+    async fn reach(self, arguments: &PublishArguments) -> Result<()> {
+        match self {
+            Self::Files(place) => place.probe().await,
+            Self::Kinesis { stream, aws } => kinesis(stream, aws, arguments, None)?.check().await,
+        }
+    }
+
     fn publisher(
         self,
         arguments: &PublishArguments,
         database: Option<String>,
     ) -> Result<Box<dyn Publisher>> {
-        let is_canonical = arguments.json == Some(JsonSpelling::Canonical);
         match self {
             Self::Files(place) => {
                 let events = arguments.batch_events;
                 let options = ChangeFilesOptions {
-                    json: match is_canonical {
-                        true => JsonMode::Canonical,
-                        false => JsonMode::Relaxed,
+                    json: match arguments.json {
+                        Some(JsonSpelling::Canonical) => JsonMode::Canonical,
+                        Some(JsonSpelling::Relaxed) | None => JsonMode::Relaxed,
                     },
                     gzip: arguments.gzip,
                     events_per_file: events.map_or(EVENTS_PER_FILE, |events| events as usize),
@@ -216,25 +226,9 @@ impl Target {
                 };
                 Ok(Box::new(ChangeFiles::new(place, options)))
             }
-            Self::Kinesis {
-                stream,
-                region,
-                endpoint,
-            } => Ok(Box::new(KinesisPublisher::new(KinesisSettings {
-                stream,
-                aws: AwsSettings {
-                    region,
-                    endpoint,
-                    ..AwsSettings::default()
-                },
-                partition_key: arguments.partition_key.clone(),
-                json: match is_canonical {
-                    true => Mode::Canonical,
-                    false => Mode::Relaxed,
-                },
-                state: state(arguments),
-                database,
-            })?)),
+            Self::Kinesis { stream, aws } => {
+                Ok(Box::new(kinesis(stream, aws, arguments, database)?))
+            }
         }
     }
 
@@ -251,6 +245,25 @@ impl Target {
             ),
         }
     }
+}
+
+fn kinesis(
+    stream: String,
+    aws: AwsSettings,
+    arguments: &PublishArguments,
+    database: Option<String>,
+) -> Result<KinesisPublisher> {
+    KinesisPublisher::new(KinesisSettings {
+        stream,
+        aws,
+        partition_key: arguments.partition_key.clone(),
+        json: match arguments.json {
+            Some(JsonSpelling::Canonical) => Mode::Canonical,
+            Some(JsonSpelling::Relaxed) | None => Mode::Relaxed,
+        },
+        state: state(arguments),
+        database,
+    })
 }
 
 /// The directory that positions of streams are kept in.

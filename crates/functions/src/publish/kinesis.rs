@@ -75,6 +75,24 @@ impl KinesisPublisher {
         Self::through(settings, Box::new(api))
     }
 
+    /// Looks whether the stream is there; nothing is written to it.
+    ///
+    /// # Errors
+    /// The stream is not there, or the service does not answer. That it may not be asked is none: who may write
+    /// need not be allowed to.
+    pub async fn check(&self) -> Result<()> {
+        self.most_bytes().await.map(|_| ())
+    }
+
+    /// The bytes that the stream takes of a record with its key, where it says so.
+    async fn most_bytes(&self) -> Result<Option<usize>> {
+        match self.api.record_bytes().await {
+            Ok(bytes) => Ok(bytes),
+            Err(error) if api::is_forbidden(&error) => Ok(None),
+            Err(error) => Err(self.told(api::failed("the stream cannot be used", error))),
+        }
+    }
+
     fn through(settings: KinesisSettings, api: Box<dyn StreamApi>) -> Result<Self> {
         let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
         let name = &settings.stream;
@@ -207,12 +225,8 @@ impl Publisher for KinesisPublisher {
     }
 
     async fn position(&mut self) -> Result<Option<Position>> {
-        match self.api.record_bytes().await {
-            Ok(Some(bytes)) => self.record_bytes = bytes,
-            Ok(None) => {}
-            // Who may write need not be allowed to ask.
-            Err(error) if api::is_forbidden(&error) => {}
-            Err(error) => return Err(self.told(api::failed("the stream cannot be used", error))),
+        if let Some(bytes) = self.most_bytes().await? {
+            self.record_bytes = bytes;
         }
         if self.checkpoint.is_none() {
             let name = self.checkpoint_name();

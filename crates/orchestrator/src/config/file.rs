@@ -1,6 +1,7 @@
 //! The file as it is written: what may stand where.
 
 mod ingest;
+mod publish;
 mod triggers;
 
 use std::collections::BTreeMap;
@@ -13,6 +14,8 @@ use serde_saphyr::Spanned;
 use super::values::{Name, Period, Secret, Text};
 
 pub(super) use ingest::IngestEntry;
+pub use publish::{BatchEvents, JsonSpelling};
+pub(super) use publish::{FilesEntry, StreamEntry};
 pub(super) use triggers::{AppEntry, AwsEntry, FunctionEntry, TriggerEntry};
 pub use triggers::{ChangeKind, Environment, OnFailure};
 
@@ -37,6 +40,12 @@ pub(super) struct File {
     /// PostgreSQL and Redshift databases.
     #[schemars(with = "Named<WarehouseEntry>")]
     pub(super) warehouses: Named<Spanned<WarehouseEntry>>,
+    /// Streams that changes go to as they are.
+    #[schemars(with = "Named<StreamEntry>")]
+    pub(super) streams: Named<Spanned<StreamEntry>>,
+    /// Directories and buckets that changes go to as they are, as files of JSON.
+    #[schemars(with = "Named<FilesEntry>")]
+    pub(super) files: Named<Spanned<FilesEntry>>,
     /// What is kept current all the time.
     #[schemars(with = "Named<FlowEntry>")]
     pub(super) flows: Named<Spanned<FlowEntry>>,
@@ -134,7 +143,7 @@ pub(super) struct FlowEntry {
     /// The name of a source, or of a lake
     #[schemars(with = "String")]
     pub(super) from: Spanned<String>,
-    /// The name of a lake, or of a warehouse
+    /// The name of a lake or of a warehouse; of a stream or of files, for changes as they are
     #[schemars(with = "String")]
     pub(super) to: Spanned<String>,
     /// From a source into a warehouse: the name of the lake that lies between
@@ -418,7 +427,7 @@ pub(super) struct SyncEntry {
     /// The name of a source, or of a lake
     #[schemars(with = "String")]
     pub(super) from: Spanned<String>,
-    /// The name of a lake, or of a warehouse
+    /// The name of a lake or of a warehouse; of a stream or of files, for changes as they are
     #[schemars(with = "String")]
     pub(super) to: Spanned<String>,
     /// From a source into a warehouse: the name of the lake that lies between

@@ -20,14 +20,15 @@ use std::path::Path;
 use tributary_model::{Error, ErrorKind, Result};
 
 pub use file::{
-    CatchUp, ChangeKind, Condition, Environment, FollowEntry, Format, OnDrop, OnFailure,
-    OnLostHistory, OnSchemaChange, Overlap, Parallel, Percent, ReadPreference, Role,
+    BatchEvents, CatchUp, ChangeKind, Condition, Environment, FollowEntry, Format, JsonSpelling,
+    OnDrop, OnFailure, OnLostHistory, OnSchemaChange, Overlap, Parallel, Percent, ReadPreference,
+    Role,
 };
 pub use plan::{
-    App, Changes, Command, Copy, Email, End, Flow, FunctionOptions, Ingest, Job, Layout, MailTls,
-    Occasion, OnObject, Place, PlaceKind, Plan, Query, Reach, Receiver, Retries, Route, Rule,
-    Schedule, Script, Server, Source, Step, Sync, Telemetry, Token, Trigger, Verify, Warehouse,
-    Watched, Work,
+    App, Changes, Command, Copy, Email, End, Files, Flow, FunctionOptions, Ingest, Job, Layout,
+    MailTls, Occasion, OnObject, Place, PlaceKind, Plan, Query, Reach, Receiver, Retries, Route,
+    Rule, Schedule, Script, Server, Source, Step, Stream, Sync, Telemetry, Token, Trigger, Verify,
+    Warehouse, Watched, Work,
 };
 pub use problem::Problem;
 pub use size::Size;

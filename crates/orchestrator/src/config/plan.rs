@@ -1,6 +1,7 @@
 //! What the file says, once it has been checked: plain values without places in a text.
 
 mod ingest;
+mod publish;
 mod triggers;
 
 use std::collections::BTreeMap;
@@ -17,6 +18,7 @@ use super::file::{
 use super::values::{Secret, Text};
 
 pub use ingest::Ingest;
+pub use publish::{Files, Stream};
 pub use triggers::{App, Changes, FunctionOptions, Occasion, Reach, Trigger};
 
 /// All that is to run.
@@ -28,7 +30,7 @@ pub struct Plan {
     pub state: PathBuf,
     /// How long ended runs and alerts are remembered.
     pub keep_history: Duration,
-    /// Every source, lake and warehouse, by name.
+    /// Every source, and everything that data goes to, by name.
     pub places: BTreeMap<String, Place>,
     /// What is kept current, by name.
     pub flows: BTreeMap<String, Flow>,
@@ -59,6 +61,10 @@ pub enum Place {
     Lake(String),
     /// A database that tables are loaded into.
     Warehouse(Warehouse),
+    /// A stream that changes go to as they are.
+    Stream(Stream),
+    /// A place for files of changes.
+    Files(Files),
 }
 
 impl Place {
@@ -70,6 +76,8 @@ impl Place {
             Self::Ingest(_) => PlaceKind::Ingest,
             Self::Lake(_) => PlaceKind::Lake,
             Self::Warehouse(_) => PlaceKind::Warehouse,
+            Self::Stream(_) => PlaceKind::Stream,
+            Self::Files(_) => PlaceKind::Files,
         }
     }
 }
@@ -85,6 +93,18 @@ pub enum PlaceKind {
     Lake,
     /// A database that tables are loaded into.
     Warehouse,
+    /// A stream that changes go to as they are.
+    Stream,
+    /// A place for files of changes.
+    Files,
+}
+
+impl Place {
+    /// Whether changes go there as they are, and not into tables.
+    #[must_use]
+    pub fn takes_changes(&self) -> bool {
+        matches!(self, Self::Stream(_) | Self::Files(_))
+    }
 }
 
 impl PlaceKind {
@@ -96,6 +116,8 @@ impl PlaceKind {
             Self::Ingest => "pushed source",
             Self::Lake => "lake",
             Self::Warehouse => "warehouse",
+            Self::Stream => "stream",
+            Self::Files => "place for files",
         }
     }
 }

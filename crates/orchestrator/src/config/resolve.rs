@@ -2,6 +2,7 @@
 //! is wrong is gathered.
 
 mod ingest;
+mod publish;
 mod triggers;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -39,6 +40,13 @@ const METRICS_EVERY: Duration = Duration::from_secs(10);
 const LEAST_RETENTION: Duration = Duration::from_secs(3600);
 /// The oplog window below which everybody is told, where the file has no rules.
 const LEAST_WINDOW: Duration = Duration::from_secs(24 * 3600);
+/// What a flow and a `sync` go into.
+const FOLLOWED_INTO: [PlaceKind; 4] = [
+    PlaceKind::Lake,
+    PlaceKind::Warehouse,
+    PlaceKind::Stream,
+    PlaceKind::Files,
+];
 /// What can be guessed is no secret.
 const SHORTEST_TOKEN: usize = 16;
 
@@ -47,6 +55,7 @@ pub(super) fn resolve(file: File, directory: &Path) -> Result<Plan, Vec<Problem>
     let mut resolver = Resolver {
         directory,
         places: BTreeMap::new(),
+        publishing: publish::Publishing::new(),
         problems: Vec::new(),
     };
     let plan = resolver.plan(file);
@@ -61,12 +70,15 @@ pub(super) fn resolve(file: File, directory: &Path) -> Result<Plan, Vec<Problem>
 struct Resolver<'a> {
     directory: &'a Path,
     places: BTreeMap<String, Place>,
+    /// The flows that changes go to places by as they are.
+    publishing: publish::Publishing,
     problems: Vec<Problem>,
 }
 
 impl Resolver<'_> {
     fn plan(&mut self, file: File) -> Plan {
-        self.find_places(&file);
+        let state = self.path(file.state.as_ref().map_or(STATE, Text::as_str));
+        self.find_places(&file, &state);
         let flows = named(file.flows, |name, flow| self.flow(name, flow));
         let names: BTreeSet<String> = file.jobs.keys().map(Name::to_string).collect();
         let follows: BTreeMap<String, Vec<Spanned<String>>> = file
@@ -95,7 +107,7 @@ impl Resolver<'_> {
         let telemetry = file.telemetry.and_then(|entry| self.telemetry(entry));
         Plan {
             directory: self.directory.to_owned(),
-            state: self.path(file.state.as_ref().map_or(STATE, Text::as_str)),
+            state,
             keep_history: file.keep_history.map_or(KEEP_HISTORY, |period| period.0),
             places: std::mem::take(&mut self.places),
             flows: flows
@@ -130,8 +142,16 @@ impl Resolver<'_> {
         self.directory.join(path).components().collect()
     }
 
+    /// A path of the file as a text, or an address as it is.
+    fn path_or_address(&self, path: &str) -> String {
+        match path.contains("://") {
+            true => path.to_owned(),
+            false => self.path(path).to_string_lossy().into_owned(),
+        }
+    }
+
     /// The places that flows and steps can name. One name is one place, whatever it is.
-    fn find_places(&mut self, file: &File) {
+    fn find_places(&mut self, file: &File, state: &Path) {
         let mut found: Vec<(String, Location, Place)> = Vec::new();
         for (name, entry) in &file.sources {
             let place = self.source_place(name, entry, file.server.is_some());
@@ -145,10 +165,7 @@ impl Resolver<'_> {
                     format!("the `path` of lake `{name}` is empty"),
                 );
             }
-            let path = match path.contains("://") {
-                true => path.to_owned(),
-                false => self.path(path).to_string_lossy().into_owned(),
-            };
+            let path = self.path_or_address(path);
             found.push((name.to_string(), entry.referenced, Place::Lake(path)));
         }
         for (name, entry) in &file.warehouses {
@@ -159,13 +176,20 @@ impl Resolver<'_> {
                 Place::Warehouse(warehouse),
             ));
         }
+        for (name, entry) in &file.streams {
+            let place = Place::Stream(self.stream(name, entry, state));
+            found.push((name.to_string(), entry.referenced, place));
+        }
+        for (name, entry) in &file.files {
+            let place = Place::Files(self.files(name, entry));
+            found.push((name.to_string(), entry.referenced, place));
+        }
         for (name, at, place) in found {
             let kind = place.kind().name();
             if let Some(other) = self.places.get(&name) {
                 let other = other.kind().name();
-                let what = format!(
-                    "`{name}` is a {other} and a {kind}: give each source, lake and warehouse a name of its own"
-                );
+                let what =
+                    format!("`{name}` is a {other} and a {kind}: give each a name of its own");
                 self.wrong(at, what);
                 continue;
             }
@@ -256,9 +280,15 @@ impl Resolver<'_> {
 
     /// The place of a name, which is to be of one of these kinds.
     fn end(&mut self, name: &Spanned<String>, kinds: &[PlaceKind]) -> Option<End> {
-        // One that is pushed to is a source as well, where either may stand.
-        let is_said =
-            |kind: &&PlaceKind| **kind != PlaceKind::Ingest || !kinds.contains(&PlaceKind::Source);
+        // One that is pushed to is a source as well, where either may stand; and who has no place for changes
+        // as they are means none.
+        let is_said = |kind: &&PlaceKind| match kind {
+            PlaceKind::Ingest => !kinds.contains(&PlaceKind::Source),
+            PlaceKind::Stream | PlaceKind::Files => {
+                self.places.values().any(|place| place.kind() == **kind)
+            }
+            _ => true,
+        };
         let words: Vec<&str> = kinds
             .iter()
             .filter(is_said)
@@ -295,16 +325,23 @@ impl Resolver<'_> {
         from: &Spanned<String>,
         to: &Spanned<String>,
         through: Option<&Spanned<String>>,
+        targets: &[PlaceKind],
         collections: &[Text],
     ) -> Option<Route> {
         let kinds = [PlaceKind::Source, PlaceKind::Ingest, PlaceKind::Lake];
         let from_end = self.end(from, &kinds);
-        let to_end = self.end(to, &[PlaceKind::Lake, PlaceKind::Warehouse]);
+        let to_end = self.end(to, targets);
         let through_end = match through {
             Some(name) => Some(self.end(name, &[PlaceKind::Lake])?),
             None => None,
         };
         let (from_end, to_end) = (from_end?, to_end?);
+        if to_end.place.takes_changes() && from_end.place.kind() != PlaceKind::Source {
+            let (name, to, kind) = (&from_end.name, &to_end.name, from_end.place.kind().name());
+            let what =
+                format!("`{name}` is a {kind}: changes go to `{to}` from a source with `uri`");
+            self.wrong(from.referenced, what);
+        }
         match (from_end.place.kind(), to_end.place.kind(), through) {
             (PlaceKind::Source | PlaceKind::Ingest, PlaceKind::Warehouse, None) => self.wrong(
                 to.referenced,
@@ -314,7 +351,8 @@ impl Resolver<'_> {
                 to.referenced,
                 "from a lake it goes into a warehouse, not into another lake",
             ),
-            (PlaceKind::Lake, _, Some(through)) | (_, PlaceKind::Lake, Some(through)) => self
+            (PlaceKind::Lake, _, Some(through))
+            | (_, PlaceKind::Lake | PlaceKind::Stream | PlaceKind::Files, Some(through)) => self
                 .wrong(
                     through.referenced,
                     "`through` is for what goes from a source into a warehouse",
@@ -330,15 +368,19 @@ impl Resolver<'_> {
     }
 
     fn follow(&mut self, at: Location, route: &Route, options: &FollowEntry) {
+        let least = Duration::from_secs(1);
+        if options.heartbeat.is_some_and(|beat| beat.0 < least) {
+            self.wrong(at, "`heartbeat` is 1s at least");
+        }
+        if route.to.place.takes_changes() {
+            self.refuse_tables(at, route, options);
+            return;
+        }
         if options
             .retention
             .is_some_and(|kept| kept.0 < LEAST_RETENTION)
         {
             self.wrong(at, "`retention` is 1h at least: readers need their files");
-        }
-        let least = Duration::from_secs(1);
-        if options.heartbeat.is_some_and(|beat| beat.0 < least) {
-            self.wrong(at, "`heartbeat` is 1s at least");
         }
         if options.symlink_manifest == Some(true) && options.deletion_vectors != Some(false) {
             self.wrong(at, "`symlink_manifest` needs `deletion_vectors: false`");
@@ -378,8 +420,9 @@ impl Resolver<'_> {
             options,
             paused,
         } = entry.value;
-        let route = self.route(&from, &to, through.as_ref(), &collections)?;
+        let route = self.route(&from, &to, through.as_ref(), &FOLLOWED_INTO, &collections)?;
         self.follow(at, &route, &options);
+        self.publish_alone(to.referenced, &route, Some(name));
         Some(Flow {
             name: name.to_string(),
             route,
@@ -596,6 +639,7 @@ impl Resolver<'_> {
             &entry.from,
             &entry.to,
             entry.through.as_ref(),
+            &[PlaceKind::Lake, PlaceKind::Warehouse],
             &entry.collections,
         )?;
         if route.from.place.kind() == PlaceKind::Ingest {
@@ -627,9 +671,11 @@ impl Resolver<'_> {
             &entry.from,
             &entry.to,
             entry.through.as_ref(),
+            &FOLLOWED_INTO,
             &entry.collections,
         )?;
         self.follow(at, &route, &entry.options);
+        self.publish_alone(entry.to.referenced, &route, None);
         Some(Work::Sync(Sync {
             route,
             options: entry.options,

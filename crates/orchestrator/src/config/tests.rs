@@ -2,6 +2,7 @@
 
 mod fuzz;
 mod ingest;
+mod publish;
 mod triggers;
 
 use std::path::Path;

@@ -16,7 +16,7 @@ use crate::cli::{Output, PartArguments};
 use crate::console::{self, say};
 use crate::engine::arguments;
 use crate::functions::{self, AppReport};
-use crate::{DONE, FAILED, copy, warehouse};
+use crate::{DONE, FAILED, copy, publish, warehouse};
 
 /// What there is to say of a place.
 enum Found {
@@ -24,6 +24,8 @@ enum Found {
     Ingest,
     Lake(TargetReport),
     Warehouse,
+    Stream,
+    Files(TargetReport),
     Unreachable(Error),
 }
 
@@ -31,24 +33,24 @@ impl Found {
     fn findings(&self) -> Vec<&Finding> {
         match self {
             Self::Source(source) => source.deployment.findings.iter().collect(),
-            Self::Lake(lake) => lake.findings().iter().collect(),
-            Self::Ingest | Self::Warehouse | Self::Unreachable(_) => Vec::new(),
+            Self::Lake(target) | Self::Files(target) => target.findings().iter().collect(),
+            Self::Ingest | Self::Warehouse | Self::Stream | Self::Unreachable(_) => Vec::new(),
         }
     }
 
     fn changed(&self) -> &[String] {
         match self {
             Self::Source(source) => &source.changed,
-            Self::Lake(lake) => lake.changed(),
-            Self::Ingest | Self::Warehouse | Self::Unreachable(_) => &[],
+            Self::Lake(target) | Self::Files(target) => target.changed(),
+            Self::Ingest | Self::Warehouse | Self::Stream | Self::Unreachable(_) => &[],
         }
     }
 
     fn error(&self) -> Option<&Error> {
         match self {
             Self::Unreachable(error) => Some(error),
-            Self::Lake(lake) => lake.probe.as_ref().err(),
-            Self::Source(_) | Self::Ingest | Self::Warehouse => None,
+            Self::Lake(target) | Self::Files(target) => target.probe.as_ref().err(),
+            Self::Source(_) | Self::Ingest | Self::Warehouse | Self::Stream => None,
         }
     }
 
@@ -71,6 +73,12 @@ pub(super) async fn check(arguments: &CheckArguments) -> Result<u8> {
             Place::Ingest(_) => Ok(Found::Ingest),
             Place::Lake(path) => look_at_lake(path, arguments).await.map(Found::Lake),
             Place::Warehouse(warehouse) => reach(warehouse).await.map(|()| Found::Warehouse),
+            Place::Stream(stream) => {
+                let (target, how) = arguments::of_stream(stream);
+                let reached = publish::reach(&target, &how).await;
+                reached.map(|()| Found::Stream)
+            }
+            Place::Files(files) => look_at_lake(&files.path, arguments).await.map(Found::Files),
         };
         all.push((name, place, found.unwrap_or_else(Found::Unreachable)));
     }
@@ -82,6 +90,7 @@ pub(super) async fn check(arguments: &CheckArguments) -> Result<u8> {
                     "kind": place.kind().name(),
                     "source": match found { Found::Source(source) => report::of_source(source), _ => json!(null) },
                     "lake": match found { Found::Lake(lake) => report::of_target(lake), _ => json!(null) },
+                    "files": match found { Found::Files(files) => report::of_target(files), _ => json!(null) },
                     "error": found.error().map(ToString::to_string),
                 })
             });
@@ -123,8 +132,10 @@ fn tell(plan: &Plan, apps: &[AppReport], all: &[(&String, &Place, Found)], fix: 
                 "MongoDB {}, {}",
                 source.deployment.version, source.deployment.topology
             ),
-            (Found::Lake(lake), false) => format!("{} can be written", lake.place),
-            (Found::Warehouse, false) => "can be reached".to_owned(),
+            (Found::Lake(target) | Found::Files(target), false) => {
+                format!("{} can be written", target.place)
+            }
+            (Found::Warehouse | Found::Stream, false) => "can be reached".to_owned(),
             (Found::Ingest, false) => format!("events are pushed to /ingest/{name}"),
             (_, true) | (Found::Unreachable(_), _) => "WRONG".to_owned(),
         };

@@ -4,13 +4,14 @@
 use clap::Parser;
 use tributary_model::{Error, ErrorKind, Result};
 use tributary_orchestrator::config::{
-    Copy, End, FollowEntry, Format, OnDrop, OnLostHistory, OnSchemaChange, Place, ReadPreference,
-    Route, Source, Text, Verify, Warehouse,
+    Copy, End, Files, FollowEntry, Format, JsonSpelling, OnDrop, OnLostHistory, OnSchemaChange,
+    Place, ReadPreference, Route, Source, Stream, Text, Verify, Warehouse,
 };
+use url::form_urlencoded::Serializer;
 
 use crate::cli::{
-    self, Cli, CollectionArguments, Command, CopyArguments, OutputFormat, SchemaPolicy,
-    SyncArguments, VerifyArguments, WarehouseArguments,
+    self, Cli, CollectionArguments, Command, CopyArguments, OutputFormat, PublishArguments,
+    SchemaPolicy, SyncArguments, VerifyArguments, WarehouseArguments,
 };
 
 /// A flow's; `once` if it ends when it has caught up.
@@ -19,7 +20,11 @@ pub(super) fn sync(route: &Route, options: &FollowEntry, once: bool) -> Result<S
         return Err(unparsed());
     };
     arguments.source = collections(route);
-    address(&route.to).clone_into(&mut arguments.target);
+    match &route.to.place {
+        Place::Stream(stream) => (arguments.target, arguments.publish) = of_stream(stream),
+        Place::Files(files) => (arguments.target, arguments.publish) = of_files(files),
+        _ => address(&route.to).clone_into(&mut arguments.target),
+    }
     arguments.warehouse = warehouse(route);
     arguments.once = once;
     let FollowEntry {
@@ -106,7 +111,7 @@ pub(super) fn verify(work: &Verify) -> Result<VerifyArguments> {
     Ok(*arguments)
 }
 
-/// The address of a source, a lake or a warehouse, with its password.
+/// The address of a place, with its password.
 pub(super) fn address(end: &End) -> &str {
     match &end.place {
         Place::Source(source) => source.uri.as_str(),
@@ -114,6 +119,58 @@ pub(super) fn address(end: &End) -> &str {
         Place::Ingest(_) => &end.name,
         Place::Lake(lake) => lake,
         Place::Warehouse(warehouse) => warehouse.uri.as_str(),
+        Place::Stream(stream) => &stream.uri,
+        Place::Files(files) => &files.path,
+    }
+}
+
+/// The address of a stream with all that leads to it, and how changes go there.
+pub(crate) fn of_stream(stream: &Stream) -> (String, PublishArguments) {
+    let Stream {
+        uri,
+        region,
+        endpoint,
+        partition_key,
+        json,
+        positions,
+    } = stream;
+    let mut query = Serializer::new(String::new());
+    for (name, value) in [("region", region), ("endpoint", endpoint)] {
+        if let Some(value) = value {
+            query.append_pair(name, value.as_str());
+        }
+    }
+    let publish = PublishArguments {
+        json: Some(spelling(*json)),
+        partition_key: partition_key.as_ref().map(ToString::to_string),
+        state: Some(positions.clone()),
+        ..PublishArguments::default()
+    };
+    (format!("{uri}?{}", query.finish()), publish)
+}
+
+/// The address of files of changes, and how these are written.
+fn of_files(files: &Files) -> (String, PublishArguments) {
+    let Files {
+        path,
+        json,
+        gzip,
+        batch_events,
+    } = files;
+    let publish = PublishArguments {
+        changes: true,
+        json: Some(spelling(*json)),
+        batch_events: batch_events.map(|events| events.0),
+        gzip: *gzip,
+        ..PublishArguments::default()
+    };
+    (path.clone(), publish)
+}
+
+fn spelling(json: JsonSpelling) -> cli::JsonSpelling {
+    match json {
+        JsonSpelling::Relaxed => cli::JsonSpelling::Relaxed,
+        JsonSpelling::Canonical => cli::JsonSpelling::Canonical,
     }
 }
 
@@ -131,7 +188,11 @@ fn collections(route: &Route) -> CollectionArguments {
     let collections = texts(&route.collections);
     match &route.from.place {
         Place::Source(source) => of_source(source, collections),
-        Place::Ingest(_) | Place::Lake(_) | Place::Warehouse(_) => CollectionArguments {
+        Place::Ingest(_)
+        | Place::Lake(_)
+        | Place::Warehouse(_)
+        | Place::Stream(_)
+        | Place::Files(_) => CollectionArguments {
             source: address(&route.from).to_owned(),
             collections,
             ..CollectionArguments::default()

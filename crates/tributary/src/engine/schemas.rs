@@ -17,6 +17,9 @@ use crate::address;
 use crate::schema::Schemas;
 
 pub(super) async fn tables(flow: &Flow) -> Result<Vec<DescribedTable>> {
+    if flow.route.to.place.takes_changes() {
+        return Ok(Vec::new());
+    }
     let own = Own::of(flow).await?;
     let mut tables: BTreeMap<Namespace, DescribedTable> = BTreeMap::new();
     for schemas in places(flow)? {
@@ -34,6 +37,14 @@ pub(super) async fn tables(flow: &Flow) -> Result<Vec<DescribedTable>> {
 }
 
 pub(super) async fn approve(flow: &Flow, table: &Namespace) -> Result<()> {
+    if flow.route.to.place.takes_changes() {
+        return Err(Error::new(
+            ErrorKind::NotFound,
+            "the flow passes changes on as they are, and has no tables",
+        )
+        .on("flow", &flow.name)
+        .remedy("approve schema changes of flows into lakes and warehouses"));
+    }
     let (mut is_there, mut approved) = (false, false);
     if Own::of(flow).await?.has(table) {
         for schemas in places(flow)? {
@@ -71,7 +82,11 @@ fn places(flow: &Flow) -> Result<Vec<Schemas>> {
         let at = arguments::address(end);
         match end.place {
             Place::Warehouse(_) => Schemas::of_warehouse(&address(at)?),
-            Place::Lake(_) | Place::Source(_) | Place::Ingest(_) => Schemas::of_lake(at),
+            Place::Lake(_)
+            | Place::Source(_)
+            | Place::Ingest(_)
+            | Place::Stream(_)
+            | Place::Files(_) => Schemas::of_lake(at),
         }
     })
     .collect()
@@ -104,7 +119,11 @@ impl Own {
                 let connection = Connection::open(&address(source.uri.as_str())?, None).await?;
                 connection.database().map(str::to_owned)
             }
-            Place::Ingest(_) | Place::Lake(_) | Place::Warehouse(_) => None,
+            Place::Ingest(_)
+            | Place::Lake(_)
+            | Place::Warehouse(_)
+            | Place::Stream(_)
+            | Place::Files(_) => None,
         };
         Ok(Self {
             database,

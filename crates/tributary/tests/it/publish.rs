@@ -76,17 +76,17 @@ fn token(event: &Value) -> String {
 }
 
 /// Something happens that no test looks at, so that what is looked at comes behind where a stream begins.
-async fn stir(fixture: &Fixture) {
+pub(crate) async fn stir(fixture: &Fixture) {
     collection(fixture, "before")
         .insert_one(doc! {})
         .await
         .unwrap();
 }
 
-type Stream = ChangeStream<ChangeStreamEvent<Document>>;
+pub(crate) type Stream = ChangeStream<ChangeStreamEvent<Document>>;
 
 /// Changes of every kind in two collections, some of them in one transaction.
-async fn change(fixture: &Fixture, round: i32) {
+pub(crate) async fn change(fixture: &Fixture, round: i32) {
     let client = fixture.mongod.client().await.unwrap();
     let database = client.database(&fixture.name);
     let (c, d) = (
@@ -119,7 +119,7 @@ async fn change(fixture: &Fixture, round: i32) {
 }
 
 /// Asserts that the files hold each event once, in order.
-async fn assert_files(fixture: &Fixture, stream: Stream, names: &[&str]) {
+pub(crate) async fn assert_files(fixture: &Fixture, stream: Stream, names: &[&str]) {
     let mut happened = tokens(stream, &fixture.database).await;
     for name in names {
         let events = events_of(fixture, name);
@@ -490,14 +490,14 @@ async fn options_of_something_else_are_refused_by_their_names() {
 }
 
 /// A stream of Kinesis of one test.
-struct Kinesis {
-    server: S3Server,
+pub(crate) struct Kinesis {
+    pub(crate) server: S3Server,
     client: AwsClient,
-    stream: String,
+    pub(crate) stream: String,
 }
 
 impl Kinesis {
-    async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let server = S3Server::shared().await.unwrap();
         let settings = AwsSettings {
             region: Some("us-east-1".to_owned()),
@@ -562,7 +562,12 @@ impl Kinesis {
 
     /// Asserts that the stream holds every event, and those of each key in their order where what comes again is
     /// passed over; answers how many came again.
-    async fn assert_events(&self, fixture: &Fixture, stream: Stream, names: &[&str]) -> usize {
+    pub(crate) async fn assert_events(
+        &self,
+        fixture: &Fixture,
+        stream: Stream,
+        names: &[&str],
+    ) -> usize {
         let happened = tokens(stream, &fixture.database).await;
         let mut expected: Vec<&String> = names.iter().flat_map(|name| &happened[*name]).collect();
         expected.sort();

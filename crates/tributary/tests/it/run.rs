@@ -2,6 +2,7 @@
 
 mod api;
 mod objects;
+mod publish;
 mod triggers;
 mod wrong;
 
@@ -52,7 +53,11 @@ impl Site {
 
     /// Starts `tributary run`, and waits until its API listens.
     async fn start(&self) -> (Running, Api) {
-        let mut running = Running::start(self.command());
+        self.start_with(self.command()).await
+    }
+
+    async fn start_with(&self, command: Command) -> (Running, Api) {
+        let mut running = Running::start(command);
         running.wait_for_events("listening", 1).await;
         let event = running.last_event("listening");
         let address = event["address"].as_str().unwrap().to_owned();

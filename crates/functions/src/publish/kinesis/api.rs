@@ -103,7 +103,7 @@ pub(super) fn failed(what: &str, error: AwsError) -> Error {
         ),
         "MissingRegion" => (
             ErrorKind::Usage,
-            "set AWS_REGION, or name the region as kinesis://STREAM?region=REGION",
+            "set AWS_REGION, or name the region: kinesis://STREAM?region=REGION, or `region` of the stream in the file",
         ),
         "KMSDisabledException"
         | "KMSAccessDeniedException"

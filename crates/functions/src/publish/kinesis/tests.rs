@@ -314,8 +314,10 @@ async fn who_may_write_need_not_be_allowed_to_ask() {
     let state = TempDir::new().unwrap();
     let fake = Arc::new(Fake::default());
     let denied = Some(failure("AccessDeniedException", false));
-    fake.failures.lock().unwrap().push(denied);
+    fake.failures.lock().unwrap().push(denied.clone());
     let mut publisher = publisher(&fake, &state).await;
+    fake.failures.lock().unwrap().push(denied);
+    publisher.check().await.unwrap();
     publisher
         .publish(&[event(1, 1, "x")], &at(1))
         .await

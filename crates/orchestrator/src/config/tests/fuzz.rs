@@ -19,6 +19,10 @@ warehouses:
   dwh:
     uri: ${WAREHOUSE:-postgres://u:p@localhost/dwh}
     tables: { shop.orders: { primary_key: [number] } }
+streams:
+  events: { uri: 'kinesis://orders', region: eu-central-1, partition_key: fullDocument.customer }
+files:
+  audit: { path: 's3://bucket/changes', json: canonical, gzip: true, batch_events: 1 }
 flows:
   shop:
     from: shop
@@ -29,6 +33,8 @@ flows:
       parallel: 4
       on_schema_change: stop
   out: { from: main, to: dwh }
+  publish: { from: shop, to: events, options: { heartbeat: 5s } }
+  audit: { from: shop, to: audit }
 jobs:
   nightly:
     schedule:
