@@ -1,40 +1,27 @@
 //! From what `tributary.yaml` and applications say to what runs.
 
 use std::collections::BTreeMap;
-use std::hash::{DefaultHasher, Hash, Hasher};
-use std::path::Path;
 use std::sync::Arc;
 
-use chrono::Utc;
-use croner::Cron;
-use serde::Serialize;
-use tributary_flow::{DocumentStore, EventSource, TriggerLedger};
-use tributary_functions::app::{
-    self, App, AppSettings, Finding, Processor as AppProcessor, ServiceKind, Summary,
-};
+use tributary_flow::TriggerLedger;
+use tributary_functions::app::{self, App, Processor as AppProcessor, ServiceKind};
 use tributary_functions::endpoint::Endpoints;
 use tributary_functions::script::{Limits, Program, Source as Script};
 use tributary_functions::services::{
-    AwsClient, AwsSettings, HttpLimits, OutboundRules, PushCredentials, PushSettings, Reach,
-    ReachSettings, ServiceSettings, Services, TWILIO, TwilioSettings,
+    AwsClient, AwsSettings, HttpLimits, Reach, ReachSettings, ServiceSettings, Services,
 };
 use tributary_functions::trigger::{
-    self, EventBridgeProcessor, Occasion, OnFailure, Policy, Processor, ScriptProcessor, Selection,
+    EventBridgeProcessor, Occasion, OnFailure, Policy, Processor, ScriptProcessor, Selection,
     Trigger,
 };
-use tributary_ingest::IngestEvents;
 use tributary_model::{Error, ErrorKind, Result};
-use tributary_mongo::{Connection, MongoDocuments, MongoEvents};
-use tributary_orchestrator::config::{self, End, FunctionOptions, Place, Plan};
-use tributary_orchestrator::engine::KnownTrigger;
-use tributary_orchestrator::status::TriggerKind;
+use tributary_orchestrator::config::{self, FunctionOptions, Plan};
 
-use crate::address;
-use crate::engine::arguments::read_preference;
+use super::fingerprint::{fingerprint, place_text, seen};
+use super::known::{Known, unknown_triggers};
+use super::reach::{Deployments, is_deployment, no_source, other_service, outbound, source_of};
+use super::source::{function_name, read, read_function, secrets_as_values};
 use crate::ingest::Logs;
-
-/// A larger function of a trigger without an application is a mistake.
-const LARGEST_FUNCTION: u64 = 8 << 20;
 
 /// All that a plan has run.
 pub(super) struct Built {
@@ -44,141 +31,6 @@ pub(super) struct Built {
     pub(super) known: Vec<Known>,
     /// Endpoints, by the names of their applications.
     pub(super) endpoints: BTreeMap<String, Arc<Endpoints>>,
-}
-
-/// A trigger, whether it runs or not.
-pub(super) struct Known {
-    trigger: KnownTrigger,
-    /// When it runs, where it runs at moments.
-    cron: Option<Cron>,
-}
-
-impl Known {
-    /// What is known of it now.
-    pub(super) fn now(&self) -> KnownTrigger {
-        let next = self
-            .cron
-            .as_ref()
-            .and_then(|cron| cron.find_next_occurrence(&Utc::now(), false).ok());
-        KnownTrigger {
-            next_at: next,
-            ..self.trigger.clone()
-        }
-    }
-
-    fn of_app(app: &config::App, one: &app::Trigger) -> Self {
-        let (kind, watches, source, cron) = match &one.event {
-            app::TriggerEvent::Scheduled(scheduled) => (
-                TriggerKind::Scheduled,
-                scheduled.text.clone(),
-                None,
-                Some(scheduled.cron.clone()),
-            ),
-            app::TriggerEvent::Database(database) => {
-                let watches = match (&database.database, &database.collection) {
-                    (Some(database), Some(collection)) => format!("{database}.{collection}"),
-                    (Some(database), None) => database.clone(),
-                    (None, _) => "all databases".to_owned(),
-                };
-                let source = source_of(app, &database.service).map(|end| end.name.clone());
-                (TriggerKind::Database, watches, source, None)
-            }
-        };
-        let options = app.options_of(&one.name);
-        Self {
-            trigger: KnownTrigger {
-                name: format!("{}/{}", app.name, one.name),
-                app: Some(app.name.clone()),
-                kind,
-                function: match &one.function {
-                    AppProcessor::Function(function) => function.clone(),
-                    AppProcessor::EventBridge(_) => "EventBridge".to_owned(),
-                },
-                source,
-                watches,
-                is_disabled: options.disabled.unwrap_or(one.disabled),
-                next_at: None,
-            },
-            cron,
-        }
-    }
-
-    fn of_plan(one: &config::Trigger) -> Self {
-        let cron = match &one.occasion {
-            config::Occasion::Moments { cron, .. } => Some((**cron).clone()),
-            config::Occasion::Changes(_) => None,
-        };
-        Self {
-            trigger: KnownTrigger::of(one),
-            cron,
-        }
-    }
-}
-
-/// All triggers of a plan, those of its applications included.
-///
-/// # Errors
-/// An application cannot be read.
-pub(crate) fn known(plan: &Plan) -> Result<Vec<KnownTrigger>> {
-    let mut all = Vec::new();
-    for app in plan.apps.values() {
-        let read = read(app).map_err(|error| error.on("app", &app.name))?;
-        all.extend(
-            read.triggers
-                .iter()
-                .map(|one| Known::of_app(app, one).now()),
-        );
-    }
-    all.extend(plan.triggers.values().map(|one| Known::of_plan(one).now()));
-    Ok(all)
-}
-
-/// What an application has, and what of it cannot be honoured.
-#[derive(Debug, Serialize)]
-pub(crate) struct AppReport {
-    /// Its name.
-    pub(crate) name: String,
-    /// What it has.
-    pub(crate) summary: Summary,
-    /// What cannot be honoured.
-    pub(crate) findings: Vec<Finding>,
-}
-
-/// Looks at all applications and functions of a plan, and reaches nothing.
-///
-/// # Errors
-/// One of them could not run.
-pub(crate) fn look(plan: &Plan) -> Result<Vec<AppReport>> {
-    let mut reports = Vec::new();
-    for app in plan.apps.values() {
-        let look = || {
-            let read = read(app)?;
-            unknown_triggers(app, &read)?;
-            outbound(&app.reach)?;
-            for service in read.services.values() {
-                match service.kind {
-                    ServiceKind::MongoDb if source_of(app, &service.name).is_none() => {
-                        return Err(no_source(app, &service.name));
-                    }
-                    ServiceKind::MongoDb => {}
-                    _ => drop(other_service(service, &app.reach)?),
-                }
-            }
-            Ok(read)
-        };
-        let read: App = look().map_err(|error: Error| error.on("app", &app.name))?;
-        reports.push(AppReport {
-            name: app.name.clone(),
-            summary: read.summary(),
-            findings: read.findings,
-        });
-    }
-    for trigger in plan.triggers.values() {
-        let on = |error: Error| error.on("trigger", &trigger.name);
-        read_function(&trigger.function).map_err(on)?;
-        outbound(&trigger.reach).map_err(on)?;
-    }
-    Ok(reports)
 }
 
 /// An application, ready to run.
@@ -192,53 +44,6 @@ pub(super) struct Ready {
     seen: u64,
 }
 
-/// Deployments, each connected to once, and logs of pushed events.
-#[derive(Default)]
-pub(super) struct Deployments {
-    connections: BTreeMap<String, Connection>,
-    logs: Arc<Logs>,
-}
-
-impl Deployments {
-    async fn connection(&mut self, end: &End) -> Result<Connection> {
-        if let Some(connection) = self.connections.get(&end.name) {
-            return Ok(connection.clone());
-        }
-        let Place::Source(source) = &end.place else {
-            return Err(Error::new(
-                ErrorKind::Usage,
-                "the source is no deployment whose documents functions could read",
-            )
-            .on("source", &end.name)
-            .remedy(
-                "name a source with `uri` for the functions, and this one for triggers alone",
-            ));
-        };
-        let uri = address(source.uri.as_str())?;
-        let connection = Connection::open(
-            &uri,
-            source
-                .read_preference
-                .map(|preference| read_preference(preference).into()),
-        )
-        .await?;
-        self.connections
-            .insert(end.name.clone(), connection.clone());
-        Ok(connection)
-    }
-
-    async fn documents(&mut self, end: &End) -> Result<Arc<dyn DocumentStore>> {
-        Ok(Arc::new(MongoDocuments::new(self.connection(end).await?)))
-    }
-
-    async fn events(&mut self, end: &End) -> Result<Arc<dyn EventSource>> {
-        if let Some(log) = self.logs.of(end)? {
-            return Ok(Arc::new(IngestEvents::new(log)));
-        }
-        Ok(Arc::new(MongoEvents::new(self.connection(end).await?)))
-    }
-}
-
 /// How many threads functions that run side by side are spread over.
 pub(super) fn threads() -> usize {
     std::thread::available_parallelism().map_or(2, usize::from)
@@ -250,10 +55,7 @@ pub(super) async fn build(
     ledger: &Arc<dyn TriggerLedger>,
     logs: &Arc<Logs>,
 ) -> Result<Built> {
-    let mut deployments = Deployments {
-        logs: Arc::clone(logs),
-        ..Deployments::default()
-    };
+    let mut deployments = Deployments::new(Arc::clone(logs));
     let mut built = Built {
         triggers: Vec::new(),
         known: Vec::new(),
@@ -292,26 +94,6 @@ pub(super) async fn build(
         built.known.push(Known::of_plan(one));
     }
     Ok(built)
-}
-
-/// Reads an application.
-pub(super) fn read(app: &config::App) -> Result<App> {
-    let secret = |name: &str| match app.reach.secrets.get(name) {
-        Some(secret) => Some(secret.as_str().to_owned()),
-        None => std::env::var(name)
-            .or_else(|_| std::env::var(app::secret_variable(name)))
-            .ok(),
-    };
-    App::read(
-        &app.path,
-        &AppSettings {
-            environment: app
-                .environment
-                .map(|environment| environment.name().to_owned())
-                .unwrap_or_default(),
-            secret: &secret,
-        },
-    )
 }
 
 /// Reads an application, and sets its services up.
@@ -353,70 +135,6 @@ pub(super) async fn ready(app: &config::App, deployments: &mut Deployments) -> R
     })
 }
 
-/// The source that a data source of an application stands for.
-fn source_of<'a>(app: &'a config::App, service: &str) -> Option<&'a End> {
-    app.data_sources.get(service).or(app.source.as_ref())
-}
-
-fn no_source(app: &config::App, service: &str) -> Error {
-    Error::new(
-        ErrorKind::Usage,
-        "it is not said which source a data source of the application stands for",
-    )
-    .on("app", &app.name)
-    .on("data source", service)
-    .remedy("name a source with `source`, or one for each data source under `data_sources`")
-}
-
-fn outbound(reach: &config::Reach) -> Result<OutboundRules> {
-    match &reach.allow_hosts {
-        Some(hosts) => OutboundRules::parse(hosts),
-        None => Ok(OutboundRules::default()),
-    }
-}
-
-/// A service that is no database.
-fn other_service(service: &app::Service, reach: &config::Reach) -> Result<ServiceSettings> {
-    let text = |name: &str| {
-        let setting = service.settings.get(name)?;
-        setting.as_str().map(str::to_owned)
-    };
-    let secret = |name: &str| service.secrets.get(name).cloned();
-    let needed = |name: &str| {
-        secret(name).ok_or_else(|| {
-            Error::new(ErrorKind::Usage, "a service lacks a secret")
-                .on("service", &service.name)
-                .on("setting", name)
-                .remedy("name a secret for it under `secret_config`")
-        })
-    };
-    Ok(match service.kind {
-        ServiceKind::Aws => ServiceSettings::Aws(AwsSettings {
-            region: reach.aws_region.clone().or_else(|| text("region")),
-            access_key_id: text("accessKeyId"),
-            secret_access_key: secret("secretAccessKey"),
-            session_token: secret("sessionToken"),
-            endpoint: reach.aws_endpoint.clone(),
-            role_arn: text("roleArn"),
-        }),
-        ServiceKind::Twilio => ServiceSettings::Twilio(TwilioSettings {
-            account_sid: text("sid").unwrap_or_default(),
-            auth_token: needed("auth_token")?,
-            base_url: text("baseUrl").unwrap_or_else(|| TWILIO.to_owned()),
-        }),
-        ServiceKind::Push => ServiceSettings::Push(PushSettings {
-            credentials: match secret("serviceAccount") {
-                Some(account) => PushCredentials::ServiceAccount(account),
-                None => PushCredentials::ServerKey(needed("apiKey")?),
-            },
-            base_url: text("baseUrl")
-                .unwrap_or_else(|| tributary_functions::services::FCM.to_owned()),
-        }),
-        ServiceKind::GitHub => ServiceSettings::GitHub,
-        ServiceKind::Http | ServiceKind::MongoDb => ServiceSettings::Http,
-    })
-}
-
 fn limits(options: &FunctionOptions) -> Limits {
     Limits {
         memory: options.memory,
@@ -444,25 +162,6 @@ fn policy(options: &FunctionOptions, maximum_throughput: bool) -> Policy {
         log_successes: options.log_successes,
         ..Policy::default()
     }
-}
-
-/// The first override of a trigger that the application does not have.
-fn unknown_triggers(app: &config::App, read: &App) -> Result<()> {
-    for name in app.triggers.keys() {
-        if !read.triggers.iter().any(|trigger| trigger.name == *name) {
-            let known: Vec<&str> = read.triggers.iter().map(|one| one.name.as_str()).collect();
-            return Err(
-                Error::new(ErrorKind::Usage, "the application has no such trigger")
-                    .on("app", &app.name)
-                    .on("trigger", name)
-                    .remedy(match known.is_empty() {
-                        true => "it has none at all".to_owned(),
-                        false => format!("it has {}", known.join(", ")),
-                    }),
-            );
-        }
-    }
-    Ok(())
 }
 
 async fn of_app(
@@ -650,46 +349,6 @@ async fn of_plan(one: &config::Trigger, deployments: &mut Deployments) -> Result
     })
 }
 
-/// Whether a source has documents, and not only events that are pushed.
-fn is_deployment(end: &End) -> bool {
-    matches!(end.place, Place::Source(_))
-}
-
-fn function_name(file: &Path) -> String {
-    file.file_stem().map_or_else(
-        || "function".to_owned(),
-        |stem| stem.to_string_lossy().into_owned(),
-    )
-}
-
-fn read_function(file: &Path) -> Result<String> {
-    let failed = |error: std::io::Error| {
-        Error::new(ErrorKind::Usage, "cannot read the function of a trigger")
-            .on("file", file.display())
-            .because(error)
-            .remedy("name the JavaScript file with `function`")
-    };
-    let size = std::fs::metadata(file).map_err(failed)?.len();
-    if size > LARGEST_FUNCTION {
-        return Err(
-            Error::new(ErrorKind::Usage, "the function of a trigger is too large")
-                .on("file", file.display())
-                .on("bytes", size),
-        );
-    }
-    std::fs::read_to_string(file).map_err(failed)
-}
-
-/// What functions of triggers without an application find in `context.values`: the secrets that they are given.
-fn secrets_as_values(reach: &config::Reach) -> Result<BTreeMap<String, bytes::Bytes>> {
-    let mut values = BTreeMap::new();
-    for (name, secret) in &reach.secrets {
-        let document = super::value_document(secret.as_str())?;
-        values.insert(name.clone(), document);
-    }
-    Ok(values)
-}
-
 fn selection_of(occasion: &Occasion) -> Option<&Selection> {
     match occasion {
         Occasion::Change { selection, .. } => Some(selection),
@@ -702,66 +361,5 @@ fn threads_of(occasion: &Occasion, options: &FunctionOptions) -> usize {
     match selection_of(occasion) {
         Some(selection) if selection.unordered => threads().min(options.concurrency),
         _ => 1,
-    }
-}
-
-/// Changes with everything that functions see.
-fn seen(program: &Program, reach: &config::Reach) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    for (name, source) in program.functions.iter().chain(&program.modules) {
-        (name, &source.text).hash(&mut hasher);
-    }
-    for (name, value) in program.values.iter().chain(&program.environment_values) {
-        (name, value).hash(&mut hasher);
-    }
-    (&program.services, &program.environment).hash(&mut hasher);
-    for (name, secret) in &reach.secrets {
-        (name, secret.as_str()).hash(&mut hasher);
-    }
-    format!(
-        "{:?} {:?} {:?}",
-        reach.allow_hosts, reach.aws_endpoint, reach.aws_region
-    )
-    .hash(&mut hasher);
-    hasher.finish()
-}
-
-fn place_text<'a>(ends: impl Iterator<Item = &'a End>) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    for end in ends {
-        end.name.hash(&mut hasher);
-        if let Place::Source(source) = &end.place {
-            source.uri.as_str().hash(&mut hasher);
-            format!("{:?}", source.read_preference).hash(&mut hasher);
-        }
-    }
-    hasher.finish()
-}
-
-/// One number of many things.
-fn fingerprint(parts: &[&dyn Fingerprinted]) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    for part in parts {
-        part.feed(&mut hasher);
-    }
-    hasher.finish()
-}
-
-trait Fingerprinted {
-    fn feed(&self, hasher: &mut DefaultHasher);
-}
-
-impl<T: Hash> Fingerprinted for T {
-    fn feed(&self, hasher: &mut DefaultHasher) {
-        self.hash(hasher);
-    }
-}
-
-/// What the runtime's numbers are to the orchestrator.
-pub(super) fn durations(of: &trigger::Durations) -> tributary_orchestrator::engine::Durations {
-    tributary_orchestrator::engine::Durations {
-        bounds: trigger::DURATION_BOUNDS.to_vec(),
-        counts: of.counts.to_vec(),
-        sum: of.sum,
     }
 }

@@ -12,8 +12,9 @@ use tributary_functions::script::{Call, Failure, Isolate, Outcome};
 use tributary_model::{Error, ErrorKind, Result};
 use tributary_orchestrator::config::{self, Plan};
 
-use super::build::{Deployments, Ready, ready};
+use super::build::{Ready, ready};
 use super::document;
+use super::reach::Deployments;
 use crate::cli::{FunctionArguments, FunctionCommand, Output};
 use crate::console::{self, say};
 use crate::{DONE, FAILED};

@@ -3,6 +3,10 @@
 mod answers;
 mod build;
 pub(crate) mod command;
+mod fingerprint;
+mod known;
+mod reach;
+mod source;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -12,14 +16,14 @@ use bytes::Bytes;
 use tributary_convert::extjson;
 use tributary_flow::TriggerLedger;
 use tributary_functions::endpoint::Endpoints;
-use tributary_functions::trigger::{Host, LiveState};
+use tributary_functions::trigger::{self, Host, LiveState};
 use tributary_model::{Error, ErrorKind, Result};
 use tributary_orchestrator::config::Plan;
-use tributary_orchestrator::engine::{Activity, LiveTrigger, TriggerHost};
+use tributary_orchestrator::engine::{Activity, Durations, LiveTrigger, TriggerHost};
 
 use crate::ingest::Logs;
-use build::Known;
-pub(crate) use build::{AppReport, known, look};
+use known::Known;
+pub(crate) use known::{AppReport, known, look};
 
 /// Runs the triggers of a plan, and answers its endpoints.
 pub(crate) struct FunctionHost {
@@ -78,7 +82,7 @@ impl TriggerHost for FunctionHost {
                     queued: live.queued as u64,
                     in_flight: live.in_flight as u64,
                     lag: live.lag,
-                    durations: build::durations(&live.durations),
+                    durations: durations(&live.durations),
                 }),
             trigger,
         });
@@ -112,4 +116,13 @@ fn document(text: &str) -> Result<Bytes> {
     extjson::parse_document(text)
         .map(Bytes::from)
         .map_err(|error| Error::new(ErrorKind::Usage, "not Extended JSON").because(error))
+}
+
+/// What the runtime's numbers are to the orchestrator.
+fn durations(of: &trigger::Durations) -> Durations {
+    Durations {
+        bounds: trigger::DURATION_BOUNDS.to_vec(),
+        counts: of.counts.to_vec(),
+        sum: of.sum,
+    }
 }
