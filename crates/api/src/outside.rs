@@ -21,8 +21,9 @@ pub struct Outside {
 /// The endpoints of applications. Each looks itself who asks: tokens of the API have nothing to do with that.
 #[async_trait]
 pub trait Endpoints: Send + Sync {
-    /// How many bytes the body of a request to an application may have; none where there is no such application.
-    fn admit(&self, app: &str) -> Option<usize>;
+    /// How many bytes the body of a request to a route of an application may have; none where there is no such
+    /// application or route.
+    fn admit(&self, app: &str, route: &str) -> Option<usize>;
 
     /// Answers a request; none where there is no such application.
     async fn answer(&self, app: &str, request: Asked) -> Option<Answered>;

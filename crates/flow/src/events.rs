@@ -112,7 +112,8 @@ pub trait EventSource: Send + Sync {
     /// Where it is, without credentials.
     fn place(&self) -> &str;
 
-    /// Where the deployment is now.
+    /// Where the deployment is now: behind everything that was acknowledged before this call, and before
+    /// everything that is begun after it.
     async fn now(&self) -> Result<Position>;
 
     /// Sends the events behind `from` to `out`, batch by batch and without end; an idle stream sends

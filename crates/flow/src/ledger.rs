@@ -25,15 +25,17 @@ pub trait TriggerLedger: Send + Sync {
     async fn advance(&self, trigger: &str, progress: Progress) -> Result<()>;
 
     /// Records what a trigger's runner has come to: what it is to do from now on, and, where `from` is given,
-    /// from where. What somebody has asked for stands: a pause, and where it is to begin while it has not.
+    /// from where. What somebody has asked for stands: nothing is recorded where the trigger's revision is not
+    /// `revision` any more, and neither a pause nor where it is to begin is overwritten.
     async fn set_state(
         &self,
         trigger: &str,
+        revision: u64,
         state: TriggerState,
         from: Option<StartAt>,
     ) -> Result<()>;
 
-    /// The dead letters of a trigger that are to be tried again.
+    /// The first of the dead letters of a trigger that are to be tried again, a few of them.
     async fn to_replay(&self, trigger: &str) -> Result<Vec<DeadLetter>>;
 
     /// Records what came of trying a dead letter again: it is gone, or stays with this error, and one

@@ -6,7 +6,7 @@ mod reply;
 use async_trait::async_trait;
 use tokio::sync::mpsc;
 use tributary_flow::{EventSource, HistoryWindow, RawEvents, Watch};
-use tributary_model::{Error, ErrorKind, Position, Result};
+use tributary_model::{ClusterTime, Error, ErrorKind, Position, Result};
 
 use crate::changes::IDLE;
 use crate::changes::reading::{Detail, Opening, Read, ReadFailure, next_reply, start_of};
@@ -80,9 +80,11 @@ impl EventSource for MongoEvents {
     }
 
     async fn now(&self) -> Result<Position> {
+        // What was acknowledged is at the present at the latest, and what is begun now behind it.
+        let present = self.connection.present().await?.0;
         Ok(Position {
             deployment: self.connection.ask_deployment().await,
-            ..Position::at(self.connection.present().await?)
+            ..Position::at(ClusterTime(present.saturating_add(1)))
         })
     }
 

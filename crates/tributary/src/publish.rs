@@ -253,9 +253,14 @@ fn kinesis(
     arguments: &PublishArguments,
     database: Option<String>,
 ) -> Result<KinesisPublisher> {
+    // How far a stream has got is remembered by its region, wherever that is said.
+    let region = aws
+        .region
+        .or_else(|| std::env::var("AWS_REGION").ok())
+        .or_else(|| std::env::var("AWS_DEFAULT_REGION").ok());
     KinesisPublisher::new(KinesisSettings {
         stream,
-        aws,
+        aws: AwsSettings { region, ..aws },
         partition_key: arguments.partition_key.clone(),
         json: match arguments.json {
             Some(JsonSpelling::Canonical) => Mode::Canonical,

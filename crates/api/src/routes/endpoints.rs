@@ -6,9 +6,9 @@ use axum::extract::{ConnectInfo, Path, Request, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 
+use super::ingest::read;
 use crate::answer::AsItIs;
 use crate::app::Shared;
-use crate::limits::whole;
 use crate::outside::Asked;
 use crate::problem::Problem;
 
@@ -22,25 +22,26 @@ pub(super) async fn answer(
     let none = || {
         Problem::new(
             StatusCode::NOT_FOUND,
-            "there is no application of this name",
+            "there is no application of this name, or no endpoint of this route",
         )
         .into_response()
     };
     let Some(endpoints) = &app.outside.endpoints else {
         return none();
     };
-    let Some(limit) = endpoints.admit(&name) else {
+    let (parts, body) = request.into_parts();
+    let route = format!("/{route}");
+    let Some(limit) = endpoints.admit(&name, &route) else {
         return none();
     };
-    let (parts, body) = request.into_parts();
-    let body = match whole(body, limit).await {
-        Ok(body) => body,
-        Err(problem) => return problem.into_response(),
+    let (body, _room) = match read(&app, body, limit).await {
+        Ok(read) => read,
+        Err(refusal) => return refusal,
     };
     let remote = parts.extensions.get::<ConnectInfo<SocketAddr>>();
     let asked = Asked {
         method: parts.method,
-        route: format!("/{route}"),
+        route,
         path: parts.uri.path().to_owned(),
         query: parts.uri.query().unwrap_or_default().to_owned(),
         headers: parts.headers,

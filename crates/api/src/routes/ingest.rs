@@ -121,7 +121,7 @@ fn admitted<'a>(
 }
 
 /// Reads a body once there is room for it in memory, which is taken until the answer.
-async fn read(
+pub(super) async fn read(
     app: &App,
     body: Body,
     limit: usize,

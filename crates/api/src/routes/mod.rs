@@ -112,13 +112,16 @@ pub(crate) fn router(app: Shared, largest_request: usize) -> Router {
         .layer(RequestBodyLimitLayer::new(largest_request))
         .layer(from_fn_with_state(app.clone(), access));
     // What none of them knows is answered by the one that is merged, behind its access.
-    ingested
-        .route("/app/{name}/endpoint/{*route}", any(endpoints::answer))
+    let timed = ingested
         .merge(controlled)
         .layer(TimeoutLayer::with_status_code(
             StatusCode::REQUEST_TIMEOUT,
             app.limits.request,
-        ))
+        ));
+    // Functions have a limit of their own.
+    Router::new()
+        .route("/app/{name}/endpoint/{*route}", any(endpoints::answer))
+        .merge(timed)
         .layer(from_fn_with_state(app.clone(), in_flight))
         .layer(from_fn(answer))
         .with_state(app)

@@ -17,8 +17,8 @@ pub(super) struct Echo;
 
 #[async_trait]
 impl Endpoints for Echo {
-    fn admit(&self, app: &str) -> Option<usize> {
-        (app == "shop").then_some(LIMIT)
+    fn admit(&self, app: &str, route: &str) -> Option<usize> {
+        (app == "shop" && route != "/none").then_some(LIMIT)
     }
 
     async fn answer(&self, app: &str, asked: Asked) -> Option<Answered> {
@@ -91,6 +91,8 @@ async fn what_is_no_application_or_too_large_is_refused() {
     let fixture = Fixture::new().await;
     let none = fixture.get("/app/other/endpoint/x").await;
     assert!(problem(none, 404).await.contains("no application"));
+    let none = fixture.get("/app/shop/endpoint/none").await;
+    assert!(problem(none, 404).await.contains("no endpoint"));
     let large = "x".repeat(LIMIT + 1);
     let request = fixture
         .request(Method::POST, "/app/shop/endpoint/x")

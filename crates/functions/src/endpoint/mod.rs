@@ -59,6 +59,13 @@ impl Endpoints {
         }
     }
 
+    /// Whether there is an endpoint of this route, for whatever method.
+    #[must_use]
+    pub fn has_route(&self, route: &str) -> bool {
+        let mut endpoints = self.endpoints.iter();
+        endpoints.any(|endpoint| endpoint.route == route && !endpoint.disabled)
+    }
+
     /// Answers a request.
     pub async fn answer(&self, request: HttpRequest) -> HttpResponse {
         let at_route = |endpoint: &&Endpoint| endpoint.route == request.route && !endpoint.disabled;

@@ -32,7 +32,7 @@ impl TriggerLedger for Runs {
         Ok(())
     }
 
-    async fn set_state(&self, _: &str, _: TriggerState, _: Option<StartAt>) -> Result<()> {
+    async fn set_state(&self, _: &str, _: u64, _: TriggerState, _: Option<StartAt>) -> Result<()> {
         Ok(())
     }
 

@@ -91,7 +91,7 @@ const REFUSED: [(&str, &str); 13] = [
     ("224.0.0.0/4", "a multicast address"),
     ("ff00::/8", "a multicast address"),
     ("255.255.255.255/32", "a broadcast address"),
-    ("fd00:ec2::254/128", "a cloud's metadata service"),
+    ("fd00:ec2::/32", "a cloud's metadata service"),
     ("fd20:ce::254/128", "a cloud's metadata service"),
     ("100.100.100.200/32", "a cloud's metadata service"),
     ("168.63.129.16/32", "a cloud's metadata service"),

@@ -107,6 +107,7 @@ impl Keeper {
                 return self.wait(&record, self.trigger.policy.auto_resume).await;
             }
         }
+        let revision = record.revision;
         let mut lane = Lane::new(self, record);
         let result = lane.run(&self.hub).await;
         self.live.oldest(None);
@@ -119,6 +120,7 @@ impl Keeper {
                 self.ledger
                     .set_state(
                         &self.trigger.name,
+                        revision,
                         TriggerState::Running,
                         Some(StartAt::Now),
                     )
@@ -130,7 +132,7 @@ impl Keeper {
                     "{error}; `tributary trigger replay {} --from TIME` goes on at a time that the source still knows",
                     self.trigger.name
                 );
-                self.suspend(reason).await?;
+                self.suspend(revision, reason).await?;
                 Ok(Ended::Asked)
             }
             _ => Err(error),
@@ -148,8 +150,8 @@ impl Keeper {
         }
     }
 
-    async fn suspend(&self, reason: String) -> Result<()> {
-        suspend(&self.trigger, self.ledger.as_ref(), reason).await
+    async fn suspend(&self, revision: u64, reason: String) -> Result<()> {
+        suspend(&self.trigger, self.ledger.as_ref(), revision, reason).await
     }
 
     /// Waits until something is asked, or for so long; then it resumes.
@@ -158,10 +160,16 @@ impl Keeper {
         record: &TriggerRecord,
         resumes_after: Option<Duration>,
     ) -> Result<Ended> {
-        if self.skips_catchup() && record.from.is_none() && record.position.is_some() {
+        let has_begun = record.position.is_some() || record.passed_to.is_some();
+        if self.skips_catchup() && record.from.is_none() && has_begun {
             // What happens until it is resumed is not wanted.
             self.ledger
-                .set_state(&self.trigger.name, record.state.clone(), Some(StartAt::Now))
+                .set_state(
+                    &self.trigger.name,
+                    record.revision,
+                    record.state.clone(),
+                    Some(StartAt::Now),
+                )
                 .await?;
         }
         let resumes = async {
@@ -176,7 +184,12 @@ impl Keeper {
             () = resumes => {
                 tracing::info!(trigger = self.trigger.name, "a suspended trigger resumes by itself");
                 self.ledger
-                    .set_state(&self.trigger.name, TriggerState::Running, None)
+                    .set_state(
+                        &self.trigger.name,
+                        record.revision,
+                        TriggerState::Running,
+                        None,
+                    )
                     .await?;
             }
         }
@@ -185,7 +198,15 @@ impl Keeper {
 
     /// Tries dead letters again that somebody wants tried.
     async fn replay_letters(&self) -> Result<()> {
-        for letter in self.ledger.to_replay(&self.trigger.name).await? {
+        let mut letters = Vec::new();
+        loop {
+            if letters.is_empty() {
+                letters = self.ledger.to_replay(&self.trigger.name).await?;
+                letters.reverse();
+            }
+            let Some(letter) = letters.pop() else {
+                return Ok(());
+            };
             if self.stop.is_cancelled() {
                 return Ok(());
             }
@@ -211,18 +232,27 @@ impl Keeper {
             );
             self.ledger.replayed(&letter.id, error, run).await?;
         }
-        Ok(())
     }
 }
 
-async fn suspend(trigger: &Trigger, ledger: &dyn TriggerLedger, reason: String) -> Result<()> {
+async fn suspend(
+    trigger: &Trigger,
+    ledger: &dyn TriggerLedger,
+    revision: u64,
+    reason: String,
+) -> Result<()> {
     tracing::error!(
         trigger = trigger.name,
         reason,
         "a trigger is suspended until it is resumed"
     );
     ledger
-        .set_state(&trigger.name, TriggerState::Suspended { reason }, None)
+        .set_state(
+            &trigger.name,
+            revision,
+            TriggerState::Suspended { reason },
+            None,
+        )
         .await
 }
 
@@ -272,9 +302,9 @@ impl Lane {
     async fn run(&mut self, hub: &Arc<Hub>) -> Result<Ended> {
         let trigger = Arc::clone(&self.trigger);
         let (source, source_name, selection) = match &trigger.occasion {
-            Occasion::Moment { cron, skip_catchup } => {
+            Occasion::Moment { cron, .. } => {
                 self.live.is(LiveState::Running);
-                return scheduled::run(self, cron, *skip_catchup).await;
+                return scheduled::run(self, cron).await;
             }
             Occasion::Change {
                 source,
@@ -293,12 +323,7 @@ impl Lane {
         };
         let begins = match begins {
             Some(position) => position,
-            None => {
-                let mut now = source.now().await?;
-                // What was acknowledged before is at that moment at the latest.
-                now.cluster_time.0 += 1;
-                now
-            }
+            None => source.now().await?,
         };
         // Whatever happens from here on is this trigger's, also in the next process.
         self.reaches(begins.clone());
@@ -377,7 +402,8 @@ impl Lane {
     /// Records what there is, and then that the trigger is suspended.
     pub(super) async fn suspend(&mut self, reason: String) -> Result<Ended> {
         self.record().await?;
-        suspend(&self.trigger, self.ledger.as_ref(), reason).await?;
+        let revision = self.record.revision;
+        suspend(&self.trigger, self.ledger.as_ref(), revision, reason).await?;
         Ok(Ended::Asked)
     }
 

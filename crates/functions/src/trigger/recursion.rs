@@ -15,7 +15,10 @@ const REMEMBERED: Duration = Duration::from_secs(60);
 /// How many causes are remembered; more are no chain, but a crowd.
 const CAUSES: usize = 100_000;
 /// How many runs a second a chain has at least that is taken for endless: slower ones may be meant.
-const SLOWEST: f64 = 1.0;
+const SLOWEST: f64 = 10.0;
+/// How many of the runs since the chain began have written, at least, where it is endless. Where a function finds
+/// nothing to do for what it wrote itself, these are half of them, however much others write in between.
+const WRITING: f64 = 0.9;
 
 /// How a run came about.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -24,16 +27,9 @@ pub(super) struct Chain {
     pub(super) depth: u32,
     /// When the first of them began.
     pub(super) since: Instant,
-}
-
-impl Chain {
-    /// One that nothing of the trigger's own has caused.
-    fn new(now: Instant) -> Self {
-        Self {
-            depth: 0,
-            since: now,
-        }
-    }
+    /// How many runs there were by then, and how many of them had written.
+    runs: u64,
+    writing: u64,
 }
 
 /// What is known of a trigger's own writes.
@@ -43,6 +39,9 @@ pub(super) struct Recursion {
     by_key: HashMap<u64, VecDeque<(Chain, Instant)>>,
     unknown: VecDeque<(Chain, Instant)>,
     remembered: usize,
+    /// How many runs there were, and how many of them have written.
+    runs: u64,
+    writing: u64,
 }
 
 impl Recursion {
@@ -53,13 +52,27 @@ impl Recursion {
             by_key: HashMap::new(),
             unknown: VecDeque::new(),
             remembered: 0,
+            runs: 0,
+            writing: 0,
+        }
+    }
+
+    /// One that nothing of the trigger's own has caused.
+    fn chain(&self, now: Instant) -> Chain {
+        Chain {
+            depth: 0,
+            since: now,
+            runs: self.runs,
+            writing: self.writing,
         }
     }
 
     /// How the run of an event comes about.
     pub(super) fn begins(&mut self, key: Option<u64>, now: Instant) -> Chain {
+        let new = self.chain(now);
+        self.runs += 1;
         if self.remembered == 0 {
-            return Chain::new(now);
+            return new;
         }
         if let Some(causes) = key.and_then(|key| self.by_key.get_mut(&key)) {
             let cause = causes.pop_front();
@@ -81,7 +94,7 @@ impl Recursion {
                 return chain;
             }
         }
-        Chain::new(now)
+        new
     }
 
     /// A run has written this; the error says why the trigger is to stop.
@@ -94,14 +107,18 @@ impl Recursion {
         if written.is_empty() {
             return Ok(());
         }
+        self.writing += 1;
         let next = Chain {
             depth: chain.depth + 1,
-            since: chain.since,
+            ..chain
         };
         if next.depth > self.longest {
             let seconds = now.duration_since(chain.since).as_secs_f64().max(0.001);
             let rate = f64::from(next.depth) / seconds;
-            if rate >= SLOWEST {
+            let (runs, writing) = (self.runs - chain.runs, self.writing - chain.writing);
+            #[allow(clippy::cast_precision_loss)]
+            let part = writing as f64 / runs.max(1) as f64;
+            if rate >= SLOWEST && part >= WRITING {
                 return Err(format!(
                     "it sets itself off: {} runs in a row, {rate:.0} a second, were each caused by what the \
                      one before wrote; have the function return where there is nothing to change, or keep \
@@ -224,6 +241,22 @@ mod tests {
             let chain = recursion.begins(Some(1), now);
             assert_eq!(chain.depth, 1);
             recursion.wrote(chain, &[], now).unwrap();
+        }
+    }
+
+    #[test]
+    fn what_others_write_in_between_is_no_chain_where_a_run_ends_what_it_began() {
+        let mut recursion = Recursion::new(100);
+        let mut now = Instant::now();
+        // Of a backlog the next of somebody else's events comes before what the run has caused.
+        for foreign in 0..1_000_u64 {
+            now += Duration::from_millis(1);
+            let chain = recursion.begins(Some(foreign), now);
+            recursion.wrote(chain, &[Written::Some(1)], now).unwrap();
+            if foreign > 0 {
+                let own = recursion.begins(Some(1_000_000), now);
+                recursion.wrote(own, &[], now).unwrap();
+            }
         }
     }
 

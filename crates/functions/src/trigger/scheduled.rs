@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use croner::Cron;
+use tributary_flow::StartAt;
 use tributary_model::Result;
 
 use super::keeper::{Ended, Lane};
@@ -16,22 +17,15 @@ const CAUGHT_UP: usize = 100;
 const NAP: Duration = Duration::from_secs(30);
 
 /// Runs at each moment, until it ends.
-pub(super) async fn run(lane: &mut Lane, cron: &Cron, skip_catchup: bool) -> Result<Ended> {
+pub(super) async fn run(lane: &mut Lane, cron: &Cron) -> Result<Ended> {
     let now = Utc::now();
     let mut passed = match (lane.record.passed_to, lane.record.from) {
         (Some(passed), None) => passed,
-        (_, Some(tributary_flow::StartAt::Time(from))) => from - chrono::TimeDelta::milliseconds(1),
+        (_, Some(StartAt::Time(from))) => from - chrono::TimeDelta::milliseconds(1),
         _ => now,
     };
     let missed = missed(cron, passed, now);
-    if skip_catchup
-        && lane
-            .record
-            .from
-            .is_none_or(|from| from == tributary_flow::StartAt::Now)
-    {
-        passed = now;
-    } else if missed.len() > CAUGHT_UP
+    if missed.len() > CAUGHT_UP
         && let Some(first) = missed.get(missed.len() - CAUGHT_UP)
     {
         tracing::warn!(
@@ -44,6 +38,12 @@ pub(super) async fn run(lane: &mut Lane, cron: &Cron, skip_catchup: bool) -> Res
     lane.passed(passed);
     lane.record().await?;
     loop {
+        if lane.stop.is_cancelled() {
+            return lane.end(Ended::Stopped).await;
+        }
+        if lane.was_asked() {
+            return lane.end(Ended::Asked).await;
+        }
         let Ok(next) = cron.find_next_occurrence(&passed, false) else {
             // There is none any more.
             lane.stop.cancelled().await;

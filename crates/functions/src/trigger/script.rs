@@ -28,12 +28,7 @@ impl ScriptProcessor {
         threads: usize,
         selection: Option<&Selection>,
     ) -> Self {
-        let witness = Arc::new(match selection {
-            Some(selection) => {
-                Witness::of(selection.database.clone(), selection.collection.clone())
-            }
-            None => Witness::of(None, None),
-        });
+        let witness = Arc::new(Witness::of(selection));
         let services = Arc::new(Witnessed {
             services,
             witness: Arc::clone(&witness),

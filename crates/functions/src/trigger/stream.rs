@@ -48,6 +48,8 @@ pub(super) struct Wanted {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Shared {
     source_name: String,
+    /// Which of those that had this name: another address may have it now.
+    source: usize,
     full_document: bool,
     before_change: bool,
 }
@@ -81,6 +83,7 @@ impl Hub {
         let can_share = selection.matching.is_none() && selection.project.is_none();
         let shared = Shared {
             source_name,
+            source: Arc::as_ptr(&source).cast::<()>() as usize,
             full_document: selection.full_document,
             before_change: selection.before_change,
         };
@@ -165,7 +168,10 @@ impl Stream {
             .members
             .iter()
             .map(|member| member.position.clone())
-            .reduce(|least, other| if least.reaches(&other) { other } else { least })
+            // At the same moment the one without a token is before all of its events.
+            .min_by(|a, b| {
+                (a.cluster_time, &a.resume_token).cmp(&(b.cluster_time, &b.resume_token))
+            })
         else {
             return;
         };
@@ -199,9 +205,14 @@ impl Stream {
     }
 
     async fn fail(self, error: Error) {
-        for member in self.members {
-            let _ = member.out.send(Err(error.clone())).await;
-        }
+        // One that is slow is waited for by nobody else.
+        let told = self.members.into_iter().map(|member| {
+            let error = error.clone();
+            async move {
+                let _ = member.out.send(Err(error)).await;
+            }
+        });
+        futures::future::join_all(told).await;
     }
 
     async fn deliver(&mut self, batch: RawEvents) {

@@ -18,6 +18,9 @@ use super::stream::Delivery;
 use super::{OnFailure, Policy, Processor, Task, arguments};
 use crate::script::Outcome;
 
+/// How many events may have begun behind one that has not ended.
+const BEHIND: usize = 10_000;
+
 /// Events that have begun, in their order, and which of them have ended.
 #[derive(Debug, Default)]
 pub(super) struct Begun {
@@ -94,6 +97,7 @@ pub(super) async fn run(
     let mut failure = None;
     let mut ended = loop {
         while running.len() < concurrency
+            && begun.events.len() < BEHIND
             && let (Some(event), Some(reached)) = (waiting.pop_front(), &reached)
         {
             if earlier.has_ended(&event) {

@@ -8,7 +8,7 @@ use bson::RawBsonRef;
 use bson::raw::RawDocument;
 use bytes::Bytes;
 
-use super::{Written, arguments};
+use super::{Selection, Written, arguments};
 use crate::services::{ServiceCall, ServiceError, ServiceScope, Services};
 
 /// How much is remembered of one run: who writes more is seen well enough by that.
@@ -20,15 +20,21 @@ pub(super) struct Witness {
     /// The collection that is looked at, or the database, or everything.
     database: Option<String>,
     collection: Option<String>,
+    /// The operations that set the trigger off: what others write does not come back.
+    operations: Vec<String>,
     seen: Mutex<HashMap<u64, Vec<Written>>>,
 }
 
 impl Witness {
-    /// Looks at a collection; at all of a database, or of the deployment, where none is named.
-    pub(super) fn of(database: Option<String>, collection: Option<String>) -> Self {
+    /// Looks where a trigger does; nowhere for one that runs at moments.
+    pub(super) fn of(selection: Option<&Selection>) -> Self {
+        let Some(selection) = selection else {
+            return Self::default();
+        };
         Self {
-            database,
-            collection,
+            database: selection.database.clone(),
+            collection: selection.collection.clone(),
+            operations: selection.operations.clone(),
             seen: Mutex::default(),
         }
     }
@@ -43,6 +49,9 @@ impl Witness {
         let Some(arguments) = RawDocument::from_bytes(&call.arguments).ok() else {
             return;
         };
+        if self.operations.is_empty() {
+            return;
+        }
         let is = |wanted: &Option<String>, name: &str| {
             wanted
                 .as_deref()
@@ -52,7 +61,10 @@ impl Witness {
             return;
         }
         let answer = RawDocument::from_bytes(answer).ok();
-        let written = answer.and_then(|answer| written(&call.operation, arguments, answer));
+        let written = answer.and_then(|answer| {
+            let sets_off = |operation: &str| self.operations.iter().any(|one| one == operation);
+            written(&call.operation, arguments, answer, sets_off)
+        });
         let Some(written) = written.filter(|written| !written.is_empty()) else {
             return;
         };
@@ -63,8 +75,13 @@ impl Witness {
     }
 }
 
-/// What an operation has written; none where it does not write.
-fn written(operation: &str, arguments: &RawDocument, answer: &RawDocument) -> Option<Vec<Written>> {
+/// What an operation has written that sets the trigger off; none where it does not write.
+fn written(
+    operation: &str,
+    arguments: &RawDocument,
+    answer: &RawDocument,
+    sets_off: impl Fn(&str) -> bool,
+) -> Option<Vec<Written>> {
     let result = || answer.get_document("v").ok();
     let count = |name: &'static str| {
         let count = result()?.get(name).ok()??;
@@ -85,14 +102,23 @@ fn written(operation: &str, arguments: &RawDocument, answer: &RawDocument) -> Op
     };
     let upserted = || {
         let id = result()?.get("upsertedId").ok()??;
-        (id != RawBsonRef::Null).then(|| Written::Key(arguments::hash_of(id)))
+        let is_new = id != RawBsonRef::Null && sets_off("insert");
+        is_new.then(|| Written::Key(arguments::hash_of(id)))
     };
+    let as_event = match operation {
+        "insertOne" | "insertMany" => "insert",
+        "updateOne" | "updateMany" | "findOneAndUpdate" => "update",
+        "replaceOne" | "findOneAndReplace" => "replace",
+        "deleteOne" | "deleteMany" | "findOneAndDelete" => "delete",
+        _ => operation,
+    };
+    let comes_back = sets_off(as_event);
     match operation {
-        "insertOne" => {
+        "insertOne" if comes_back => {
             let id = result()?.get("insertedId").ok()??;
             Some(vec![Written::Key(arguments::hash_of(id))])
         }
-        "insertMany" => {
+        "insertMany" if comes_back => {
             let ids = result()?.get_array("insertedIds").ok()?;
             let ids = ids.into_iter().filter_map(Result::ok);
             Some(ids.map(|id| Written::Key(arguments::hash_of(id))).collect())
@@ -100,16 +126,16 @@ fn written(operation: &str, arguments: &RawDocument, answer: &RawDocument) -> Op
         "updateOne" | "updateMany" | "replaceOne" => {
             let mut written: Vec<Written> = upserted().into_iter().collect();
             let changed = count("modifiedCount").unwrap_or(0);
-            if changed > 0 {
+            if changed > 0 && comes_back {
                 written.push(filtered().unwrap_or(Written::Some(changed)));
             }
             Some(written)
         }
-        "deleteOne" | "deleteMany" => match count("deletedCount").unwrap_or(0) {
+        "deleteOne" | "deleteMany" if comes_back => match count("deletedCount").unwrap_or(0) {
             0 => None,
             deleted => Some(vec![filtered().unwrap_or(Written::Some(deleted))]),
         },
-        "findOneAndUpdate" | "findOneAndReplace" | "findOneAndDelete" => {
+        "findOneAndUpdate" | "findOneAndReplace" | "findOneAndDelete" if comes_back => {
             let found = answer.get("v").ok()??;
             let key = match found {
                 RawBsonRef::Document(found) => found.get("_id").ok().flatten(),
@@ -119,13 +145,17 @@ fn written(operation: &str, arguments: &RawDocument, answer: &RawDocument) -> Op
             Some(vec![key.or_else(filtered).unwrap_or(Written::Some(1))])
         }
         "bulkWrite" => {
-            let names = [
-                "insertedCount",
-                "modifiedCount",
-                "deletedCount",
-                "upsertedCount",
+            let counts = [
+                ("insert", "insertedCount"),
+                ("insert", "upsertedCount"),
+                ("update", "modifiedCount"),
+                ("delete", "deletedCount"),
             ];
-            let count: u64 = names.into_iter().filter_map(count).sum();
+            let back = counts.into_iter().filter(|(event, _)| {
+                // Replaced documents are counted among the modified ones.
+                sets_off(event) || (*event == "update" && sets_off("replace"))
+            });
+            let count: u64 = back.filter_map(|(_, name)| count(name)).sum();
             (count > 0).then(|| vec![Written::Some(count)])
         }
         _ => None,
@@ -179,7 +209,27 @@ mod tests {
     use super::*;
 
     fn of(operation: &str, arguments: RawDocumentBuf, answer: RawDocumentBuf) -> Vec<Written> {
-        let witness = Witness::of(Some("shop".to_owned()), Some("orders".to_owned()));
+        of_trigger(
+            &["insert", "update", "replace", "delete"],
+            operation,
+            arguments,
+            answer,
+        )
+    }
+
+    /// What is seen of an operation by a trigger on these events of shop.orders.
+    fn of_trigger(
+        events: &[&str],
+        operation: &str,
+        arguments: RawDocumentBuf,
+        answer: RawDocumentBuf,
+    ) -> Vec<Written> {
+        let witness = Witness::of(Some(&Selection {
+            database: Some("shop".to_owned()),
+            collection: Some("orders".to_owned()),
+            operations: events.iter().map(|event| (*event).to_owned()).collect(),
+            ..Selection::default()
+        }));
         let call = ServiceCall {
             service: "mongodb-atlas".to_owned(),
             operation: operation.to_owned(),
@@ -225,6 +275,20 @@ mod tests {
             of("findOneAndUpdate", orders(rawdoc! { "a": 7 }), found),
             [key(3.into())]
         );
+    }
+
+    #[test]
+    fn what_does_not_set_the_trigger_off_is_not_seen() {
+        let orders = || rawdoc! { "db": "shop", "coll": "orders", "filter": { "n": 1 } };
+        let updated = rawdoc! { "v": { "matchedCount": 1, "modifiedCount": 1 } };
+        assert_eq!(of_trigger(&["insert"], "updateOne", orders(), updated), []);
+        let upserted = rawdoc! { "v": { "modifiedCount": 0, "upsertedId": 9 } };
+        let seen = of_trigger(&["insert"], "updateOne", orders(), upserted.clone());
+        assert_eq!(seen, [key(9.into())]);
+        assert_eq!(of_trigger(&["update"], "updateOne", orders(), upserted), []);
+        let bulk = rawdoc! { "v": { "insertedCount": 2, "modifiedCount": 3, "deletedCount": 4 } };
+        let seen = of_trigger(&["replace"], "bulkWrite", orders(), bulk);
+        assert_eq!(seen, [Written::Some(3)]);
     }
 
     #[test]

@@ -999,7 +999,10 @@ triggers:
     let suspended = Remains::Suspended {
         reason: "no such function".to_owned(),
     };
-    store.set_state("b", suspended, None).await.unwrap();
+    store
+        .set_state("b", u64::MAX, suspended, None)
+        .await
+        .unwrap();
     let fires = async || -> Vec<(String, String, bool)> {
         let alerts = control.alerts().await.unwrap().into_iter();
         alerts

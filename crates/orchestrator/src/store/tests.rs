@@ -240,7 +240,10 @@ async fn a_runner_does_not_undo_what_somebody_asked_for() {
         reason: "it failed".to_owned(),
     };
     let now_on = Some(StartAt::Now);
-    store.set_state(T, suspended.clone(), now_on).await.unwrap();
+    store
+        .set_state(T, u64::MAX, suspended.clone(), now_on)
+        .await
+        .unwrap();
     let record = remembers.load().await;
     assert_eq!((record.state, record.from), (suspended.clone(), now_on));
     // It knows what it has done itself.
@@ -248,16 +251,19 @@ async fn a_runner_does_not_undo_what_somebody_asked_for() {
 
     store.ask_trigger(T, Ask::Pause).await.unwrap();
     store
-        .set_state(T, TriggerState::Running, None)
+        .set_state(T, u64::MAX, TriggerState::Running, None)
         .await
         .unwrap();
-    store.set_state(T, suspended.clone(), None).await.unwrap();
+    store
+        .set_state(T, u64::MAX, suspended.clone(), None)
+        .await
+        .unwrap();
     assert_eq!(remembers.load().await.state, TriggerState::Paused);
 
     let from = StartAt::Time(of_moment(1000));
     store.ask_trigger(T, Ask::Replay(from)).await.unwrap();
     store
-        .set_state(T, TriggerState::Running, now_on)
+        .set_state(T, u64::MAX, TriggerState::Running, now_on)
         .await
         .unwrap();
     let record = remembers.load().await;
@@ -267,6 +273,14 @@ async fn a_runner_does_not_undo_what_somebody_asked_for() {
     );
     store.ask_trigger(T, Ask::Resume).await.unwrap();
     assert_eq!(remembers.load().await.state, TriggerState::Running);
+    // One that has not seen that it was resumed does not suspend it.
+    let revision = remembers.load().await.revision;
+    let stale = store.set_state(T, revision - 1, suspended.clone(), None);
+    stale.await.unwrap();
+    assert_eq!(remembers.load().await.state, TriggerState::Running);
+    let current = store.set_state(T, revision, suspended.clone(), None);
+    current.await.unwrap();
+    assert_eq!(remembers.load().await.state, suspended);
 }
 
 #[tokio::test]
@@ -275,7 +289,11 @@ async fn a_replay_resumes_what_is_suspended() {
     let suspended = TriggerState::Suspended {
         reason: String::new(),
     };
-    remembers.store.set_state(T, suspended, None).await.unwrap();
+    remembers
+        .store
+        .set_state(T, u64::MAX, suspended, None)
+        .await
+        .unwrap();
     let ask = Ask::Replay(StartAt::Time(of_moment(0)));
     remembers.store.ask_trigger(T, ask).await.unwrap();
     assert_eq!(remembers.load().await.state, TriggerState::Running);

@@ -336,20 +336,24 @@ impl TriggerLedger for Store {
     async fn set_state(
         &self,
         trigger: &str,
+        revision: u64,
         state: TriggerState,
         from: Option<StartAt>,
     ) -> Result<()> {
         let name = trigger.to_owned();
+        let revision = i64::try_from(revision).unwrap_or(i64::MAX);
         self.transact(move |db| {
             know(db, &name)?;
             let paused = to_json(&TriggerState::Paused)?;
-            db.prepare_cached("UPDATE trigger SET state = ?2 WHERE name = ?1 AND state <> ?3")?
-                .execute(params![name, to_json(&state)?, paused])?;
+            db.prepare_cached(
+                "UPDATE trigger SET state = ?2 WHERE name = ?1 AND state <> ?3 AND revision <= ?4",
+            )?
+            .execute(params![name, to_json(&state)?, paused, revision])?;
             if let Some(from) = from {
                 db.prepare_cached(
-                    "UPDATE trigger SET begin_at = ?2 WHERE name = ?1 AND begin_at IS NULL",
+                    "UPDATE trigger SET begin_at = ?2 WHERE name = ?1 AND begin_at IS NULL AND revision <= ?3",
                 )?
-                .execute(params![name, to_json(&from)?])?;
+                .execute(params![name, to_json(&from)?, revision])?;
             }
             Ok(())
         })
@@ -360,7 +364,7 @@ impl TriggerLedger for Store {
         let name = trigger.to_owned();
         self.transact(move |db| {
             let mut query = db.prepare_cached(&format!(
-                "{LETTER} WHERE trigger = ?1 AND is_asked = 1 ORDER BY id"
+                "{LETTER} WHERE trigger = ?1 AND is_asked = 1 ORDER BY id LIMIT 16"
             ))?;
             query.query_map([name], whole_letter_of)?.collect()
         })

@@ -49,7 +49,7 @@ async fn what_is_known_and_what_is_remembered_is_listed() {
         reason: "it failed".to_owned(),
     };
     store
-        .set_state("app/suspended", suspended, None)
+        .set_state("app/suspended", u64::MAX, suspended, None)
         .await
         .unwrap();
     triggers.pause("paused").await.unwrap();

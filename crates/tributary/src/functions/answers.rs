@@ -12,8 +12,9 @@ const LARGEST_REQUEST: usize = 18 << 20;
 
 #[async_trait]
 impl Endpoints for FunctionHost {
-    fn admit(&self, app: &str) -> Option<usize> {
-        self.has_endpoints(app).then_some(LARGEST_REQUEST)
+    fn admit(&self, app: &str, route: &str) -> Option<usize> {
+        let endpoints = self.endpoints_of(app)?;
+        endpoints.has_route(route).then_some(LARGEST_REQUEST)
     }
 
     async fn answer(&self, app: &str, asked: Asked) -> Option<Answered> {
@@ -30,8 +31,20 @@ impl Endpoints for FunctionHost {
             body: asked.body,
             remote: asked.remote,
         };
-        let response = self.endpoints_of(app)?.answer(request).await;
-        Some(answered(response))
+        let endpoints = self.endpoints_of(app)?;
+        // What was begun is done and recorded, whether or not whoever asked still waits for it.
+        let answering = tokio::spawn(async move { endpoints.answer(request).await });
+        Some(match answering.await {
+            Ok(response) => answered(response),
+            Err(panic) => {
+                tracing::error!(error = %panic, "an endpoint ended early");
+                Answered {
+                    status: StatusCode::INTERNAL_SERVER_ERROR,
+                    headers: HeaderMap::new(),
+                    body: bytes::Bytes::new(),
+                }
+            }
+        })
     }
 }
 

@@ -17,7 +17,7 @@ use tributary_functions::trigger::{
 use tributary_model::{Error, ErrorKind, Result};
 use tributary_orchestrator::config::{self, FunctionOptions, Plan};
 
-use super::fingerprint::{fingerprint, place_text, seen};
+use super::fingerprint::{fingerprint, of_services, place_text, seen};
 use super::known::{Known, unknown_triggers};
 use super::reach::{Deployments, is_deployment, no_source, other_service, outbound, source_of};
 use super::source::{function_name, read, read_function, secrets_as_values};
@@ -126,7 +126,7 @@ pub(super) async fn ready(app: &config::App, deployments: &mut Deployments) -> R
         limits: HttpLimits::default(),
     })?;
     Ok(Ready {
-        seen: seen(&program, &app.reach),
+        seen: fingerprint(&[&seen(&program, &app.reach), &of_services(&read)]),
         program,
         services: Arc::new(reach),
         limits: limits(&app.options),

@@ -2,8 +2,21 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
+use tributary_functions::app::App;
 use tributary_functions::script::Program;
 use tributary_orchestrator::config::{self, End, Place};
+
+/// Changes with the services of an application, their secrets included.
+pub(super) fn of_services(app: &App) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    for service in app.services.values() {
+        format!("{} {:?} {:?}", service.name, service.kind, service.settings).hash(&mut hasher);
+        for (name, secret) in &service.secrets {
+            (name, secret.as_str()).hash(&mut hasher);
+        }
+    }
+    hasher.finish()
+}
 
 /// Changes with everything that functions see.
 pub(super) fn seen(program: &Program, reach: &config::Reach) -> u64 {

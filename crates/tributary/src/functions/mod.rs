@@ -54,10 +54,6 @@ impl FunctionHost {
             .unwrap_or_else(PoisonError::into_inner);
         endpoints.get(app).cloned()
     }
-
-    fn has_endpoints(&self, app: &str) -> bool {
-        self.endpoints_of(app).is_some()
-    }
 }
 
 #[async_trait]

@@ -22,6 +22,7 @@ use crate::ingest::Logs;
 #[derive(Default)]
 pub(super) struct Deployments {
     connections: BTreeMap<String, Connection>,
+    events: BTreeMap<String, Arc<dyn EventSource>>,
     logs: Arc<Logs>,
 }
 
@@ -65,11 +66,17 @@ impl Deployments {
         Ok(Arc::new(MongoDocuments::new(self.connection(end).await?)))
     }
 
+    /// The events of a source, the same for all that want them: who shares it can share a stream.
     pub(super) async fn events(&mut self, end: &End) -> Result<Arc<dyn EventSource>> {
-        if let Some(log) = self.logs.of(end)? {
-            return Ok(Arc::new(IngestEvents::new(log)));
+        if let Some(events) = self.events.get(&end.name) {
+            return Ok(Arc::clone(events));
         }
-        Ok(Arc::new(MongoEvents::new(self.connection(end).await?)))
+        let events: Arc<dyn EventSource> = match self.logs.of(end)? {
+            Some(log) => Arc::new(IngestEvents::new(log)),
+            None => Arc::new(MongoEvents::new(self.connection(end).await?)),
+        };
+        self.events.insert(end.name.clone(), Arc::clone(&events));
+        Ok(events)
     }
 }
 

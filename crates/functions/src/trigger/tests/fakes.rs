@@ -88,7 +88,9 @@ impl EventSource for FakeSource {
     }
 
     async fn now(&self) -> Result<Position> {
-        Ok(self.last())
+        let mut last = self.last();
+        last.cluster_time.0 += 1;
+        Ok(last)
     }
 
     async fn follow(
@@ -227,10 +229,16 @@ impl TriggerLedger for FakeLedger {
     async fn set_state(
         &self,
         trigger: &str,
+        revision: u64,
         state: TriggerState,
         from: Option<StartAt>,
     ) -> Result<()> {
-        self.ask(trigger, state, from);
+        let mut records = self.records.lock().unwrap();
+        let record = records.entry(trigger.to_owned()).or_default();
+        if record.revision <= revision {
+            record.state = state;
+            record.from = record.from.or(from);
+        }
         Ok(())
     }
 

@@ -5,7 +5,7 @@ use std::str::FromStr;
 use chrono::{TimeDelta, Utc};
 use croner::Cron;
 use croner::parser::{CronParser, Seconds};
-use tributary_flow::TriggerRecord;
+use tributary_flow::{StartAt, TriggerRecord};
 
 use super::fakes::{FakeProcessor, World, until};
 use crate::trigger::{Occasion, Trigger};
@@ -55,6 +55,8 @@ async fn moments_that_passed_are_caught_up_on_unless_they_are_skipped() {
         let hours = 3;
         let record = TriggerRecord {
             passed_to: Some(Utc::now() - TimeDelta::hours(hours)),
+            // As it is asked for while the trigger waits.
+            from: skips.then_some(StartAt::Now),
             ..TriggerRecord::default()
         };
         world
