@@ -250,8 +250,12 @@ async fn a_position_of_another_log_is_told_apart() {
     one.append(&[event("insert", 1, 5)]).await;
     let error = other.log.number_of(&one.log.present()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::OtherSource);
+    // A moment to come is as good as the present, but no event has been there yet.
     let mut future = one.log.present();
     future.cluster_time.0 += 5;
+    let present = one.log.number_of(&one.log.present()).unwrap();
+    assert_eq!(one.log.number_of(&future).unwrap(), present);
+    future.resume_token = Some("0".repeat(16));
     let error = one.log.number_of(&future).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::OtherSource);
 }

@@ -180,6 +180,7 @@ fn what_the_current_layout_asks_for_and_does_not_get_is_listed() {
             ),
             ("log_forwarders/keep.json", "logs are not forwarded"),
             ("log_forwarders/keep.json", "nothing is logged of `sync`"),
+            ("log_forwarders/tell.json", "logs are not forwarded"),
             (
                 "root_config.json",
                 "`allowed_request_origins` is not honoured: requests are answered from wherever they come"
