@@ -48,6 +48,10 @@ exports = async function (event) {
 """
 
 
+# What is ended when the measurement fails.
+STARTED = []
+
+
 class Site:
     """A directory with a tributary.yaml that has one trigger, and the process that runs it."""
 
@@ -69,6 +73,7 @@ class Site:
         command = [OPTIONS.tributary, "run", self.directory / "tributary.yaml", "--output", "json"]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment,
                                         stdin=subprocess.DEVNULL)
+        STARTED.append(self.process)
         for line in self.process.stdout:
             event = json.loads(line)
             if event["event"] == "listening":
@@ -79,9 +84,10 @@ class Site:
         self.wait(lambda status: status["state"] == "running" and status["positionAt"])
 
     def status(self):
-        """What the API says of the trigger."""
-        with urllib.request.urlopen(f"{self.address}/api/v1/triggers/{self.name}") as answer:
-            return json.load(answer)
+        """What the API says of the trigger; it listens before there is one."""
+        with urllib.request.urlopen(f"{self.address}/api/v1/triggers") as answer:
+            triggers = json.load(answer)
+        return triggers[0] if triggers else {"state": "starting", "positionAt": None}
 
     def wait(self, is_so, patience=600):
         """Waits until the status is as it is to be."""
@@ -234,3 +240,7 @@ if __name__ == "__main__":
                     print()
         except Failure as failure:
             sys.exit(f"error: {failure}")
+        finally:
+            for process in STARTED:
+                if process.returncode is None:
+                    process.kill()
