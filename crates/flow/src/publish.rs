@@ -148,11 +148,11 @@ pub async fn publish(publish: Publish, stop: CancellationToken) -> Result<Publis
     } = publish;
     let from = begin(&*source, &mut *publisher, &*observer, &options, &stop).await?;
     let until = match options.once {
-        true => Some(
-            present(&*source, &*observer, &options, &stop)
-                .await?
-                .cluster_time,
-        ),
+        // The present is behind all that has happened; the stream may be silent for a while there.
+        true => {
+            let now = present(&*source, &*observer, &options, &stop).await?;
+            Some(ClusterTime(now.cluster_time.0.saturating_sub(1)))
+        }
         false => None,
     };
     let place = publisher.place();
