@@ -17,6 +17,7 @@ use crate::changes::{
 };
 use crate::failpoint::Failpoint;
 use crate::observe::{AppliedBatch, Observer};
+use crate::read::read_on;
 use crate::retry::Backoff;
 
 /// Batches of events waiting between the stream and the tables.
@@ -349,8 +350,13 @@ pub(crate) async fn follow(
         }
     }
     let (out, events) = mpsc::channel(WAITING_BATCHES);
+    let stream = Arc::clone(source);
     let reader = tokio::spawn(read_on(
-        Arc::clone(source),
+        move |from, out| {
+            let source = Arc::clone(&stream);
+            Box::pin(async move { source.follow(&from, out).await })
+        },
+        |_, _| {},
         start.clone(),
         out,
         Arc::clone(observer),
@@ -399,60 +405,6 @@ pub(crate) async fn follow(
             })
         }
         Err(error) => Err(error),
-    }
-}
-
-/// Reads the stream, through as many interruptions as it takes.
-async fn read_on(
-    source: Arc<dyn ChangeSource>,
-    mut position: Position,
-    out: mpsc::Sender<EventBatch>,
-    observer: Arc<dyn Observer>,
-    for_ever: bool,
-) -> Result<()> {
-    let mut backoff = Backoff::default();
-    loop {
-        let (inner, mut batches) = mpsc::channel::<EventBatch>(1);
-        let from = position.clone();
-        let read = source.follow(&from, inner);
-        let forward = async {
-            // The first batch may say no more than that the stream has been opened.
-            let mut opened = false;
-            while let Some(batch) = batches.recv().await {
-                let reached = batch.position.clone();
-                let is_progress = opened || !batch.events.is_empty();
-                if out.send(batch).await.is_err() {
-                    break;
-                }
-                if is_progress {
-                    backoff.reset();
-                }
-                opened = true;
-                position = reached;
-            }
-            // Closed, so that the source sees that nobody listens.
-            drop(batches);
-        };
-        let result = tokio::select! {
-            (result, ()) = async { tokio::join!(read, forward) } => result,
-            () = out.closed() => return Ok(()),
-        };
-        if out.is_closed() {
-            return Ok(());
-        }
-        let error = match result {
-            // The stream was invalidated: a new one begins behind.
-            Ok(()) => continue,
-            Err(error) => error,
-        };
-        let Some(wait) = backoff.wait_after(&error, for_ever) else {
-            return Err(error);
-        };
-        observer.source_retrying(&error, wait);
-        tokio::select! {
-            () = tokio::time::sleep(wait) => {}
-            () = out.closed() => return Ok(()),
-        }
     }
 }
 

@@ -20,6 +20,7 @@ pub mod ledger;
 pub mod load;
 pub mod observe;
 pub mod publish;
+mod read;
 pub mod retry;
 pub mod snapshot;
 pub mod stage;

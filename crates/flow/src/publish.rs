@@ -1,7 +1,6 @@
 //! Publishing events as they are: one stream, batch by batch and in order, to one place.
 
 mod batch;
-mod read;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,9 +16,9 @@ use crate::changes::{Applied, HistoryWindow, Stages};
 use crate::events::{EventSource, RawEvent, RawEvents, Watch};
 use crate::failpoint::Failpoint;
 use crate::observe::{AppliedBatch, Observer};
+use crate::read::read_on;
 use crate::retry::Backoff;
 use batch::{Batch, Gathered, wall_time};
-use read::read_on;
 
 /// Batches of events waiting between the stream and the publisher.
 const WAITING_BATCHES: usize = 2;
@@ -161,9 +160,13 @@ pub async fn publish(publish: Publish, stop: CancellationToken) -> Result<Publis
         from.cluster_time
     ));
     let (out, batches) = mpsc::channel(WAITING_BATCHES);
+    let stream = Arc::clone(&source);
     let reader = tokio::spawn(read_on(
-        Arc::clone(&source),
-        watch,
+        move |from, out| {
+            let (source, watch) = (Arc::clone(&stream), watch.clone());
+            Box::pin(async move { source.follow(&watch, &from, out).await })
+        },
+        leave_out,
         from.clone(),
         out,
         Arc::clone(&observer),
@@ -197,6 +200,18 @@ pub async fn publish(publish: Publish, stop: CancellationToken) -> Result<Publis
     published?;
     read?;
     Ok(flow.report)
+}
+
+/// The event with which a stream tells that it ends, because what it watched is gone. It is about the
+/// stream and about nothing else.
+const INVALIDATE: &str = "invalidate";
+
+/// Leaves out what is at or before the position that a stream was opened at: a source that goes on by time
+/// alone tells it again.
+fn leave_out(batch: &mut RawEvents, from: &Position) {
+    batch.events.retain(|event| {
+        event.operation != INVALIDATE && !from.has_passed(&event.token, event.cluster_time)
+    });
 }
 
 /// Where to begin. That is durable before anything else is done.

@@ -16,7 +16,7 @@ use tributary_flow::TriggerLedger;
 use crate::app::{Endpoint, EndpointMethod, ReturnType, Validation};
 use crate::script::{Call, FailureKind, Limits, Outcome, Pool, Program, Source};
 use crate::services::{Services, verify_payload_signature};
-use crate::trigger::{run_of, text_of};
+use crate::trigger::run_of;
 
 pub use request::{HttpRequest, HttpResponse};
 
@@ -62,14 +62,18 @@ impl Endpoints {
     /// Whether there is an endpoint of this route, for whatever method.
     #[must_use]
     pub fn has_route(&self, route: &str) -> bool {
-        let mut endpoints = self.endpoints.iter();
-        endpoints.any(|endpoint| endpoint.route == route && !endpoint.disabled)
+        self.at(route).next().is_some()
+    }
+
+    /// The endpoints of a route.
+    fn at<'a>(&'a self, route: &'a str) -> impl Iterator<Item = &'a Endpoint> {
+        let endpoints = self.endpoints.iter();
+        endpoints.filter(move |endpoint| endpoint.route == route && !endpoint.disabled)
     }
 
     /// Answers a request.
     pub async fn answer(&self, request: HttpRequest) -> HttpResponse {
-        let at_route = |endpoint: &&Endpoint| endpoint.route == request.route && !endpoint.disabled;
-        let mut known = self.endpoints.iter().filter(at_route).peekable();
+        let mut known = self.at(&request.route).peekable();
         if known.peek().is_none() {
             return HttpResponse::error(404, "there is no endpoint of this route");
         }
@@ -96,7 +100,7 @@ impl Endpoints {
                     FailureKind::Lost | FailureKind::OutOfMemory => 503,
                     _ => 400,
                 };
-                HttpResponse::error(status, &text_of(failure))
+                HttpResponse::error(status, &failure.to_string())
             }
         };
         let cause = format!("endpoint {} {}", request.method, endpoint.route);

@@ -8,7 +8,7 @@ use tributary_flow::{DeadLetter, FunctionRun, Progress, RunError};
 use uuid::Uuid;
 
 use super::Trigger;
-use crate::script::{Failure, Outcome};
+use crate::script::Outcome;
 
 /// How long what came of runs is gathered: a process that is killed repeats so much.
 pub(super) const INTERVAL: Duration = Duration::from_millis(100);
@@ -131,7 +131,7 @@ pub(crate) fn run_of(
         started_at,
         duration: outcome.duration,
         error: outcome.result.as_ref().err().map(|failure| RunError {
-            message: text_of(failure),
+            message: failure.to_string(),
             file: failure.place.as_ref().map(|(file, _)| file.clone()),
             line: failure.place.as_ref().map(|(_, line)| *line),
             stack: failure.stack.clone(),
@@ -141,13 +141,5 @@ pub(crate) fn run_of(
             .iter()
             .map(|line| (line.level.to_owned(), line.text.clone()))
             .collect(),
-    }
-}
-
-/// A failure as one line: `TypeError: x is not a function`.
-pub(crate) fn text_of(failure: &Failure) -> String {
-    match failure.name.is_empty() {
-        true => failure.message.clone(),
-        false => format!("{}: {}", failure.name, failure.message),
     }
 }

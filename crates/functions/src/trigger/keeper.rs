@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tributary_flow::{StartAt, TriggerLedger, TriggerRecord, TriggerState};
 use tributary_model::{ErrorKind, Position, Result};
 
-use super::journal::{Journal, run_of, text_of};
+use super::journal::{Journal, run_of};
 use super::live::{Live, LiveState};
 use super::recursion::Recursion;
 use super::stream::{Hub, Wanted};
@@ -220,7 +220,7 @@ impl Keeper {
                 return Ok(());
             };
             let _ = self.trigger.processor.written(run);
-            let error = outcome.result.as_ref().err().map(text_of);
+            let error = outcome.result.as_ref().err().map(ToString::to_string);
             self.live.ran(outcome.duration, error.as_deref());
             let run = run_of(
                 &self.trigger.app,
@@ -348,7 +348,7 @@ impl Lane {
     /// A run has ended.
     pub(super) fn ran(&mut self, subject: &str, attempt: u32, outcome: &Outcome) {
         self.is_dirty = true;
-        let error = outcome.result.as_ref().err().map(text_of);
+        let error = outcome.result.as_ref().err().map(ToString::to_string);
         self.live.ran(outcome.duration, error.as_deref());
         self.journal.ran(&self.trigger, subject, attempt, outcome);
     }

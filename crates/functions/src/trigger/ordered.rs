@@ -169,7 +169,7 @@ async fn try_again(
         let _ = lane.trigger.processor.written(run);
     }
     if let Err(failure) = &outcome.result {
-        let error = super::journal::text_of(failure);
+        let error = failure.to_string();
         if lane.trigger.policy.on_failure == OnFailure::Suspend {
             let reason = format!("its function failed {} times: {error}", attempts.count);
             return Ok(Some(lane.suspend(reason).await?));

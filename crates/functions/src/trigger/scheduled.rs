@@ -9,7 +9,7 @@ use tributary_model::Result;
 
 use super::keeper::{Ended, Lane};
 use super::ordered::{Attempts, ends_in_time};
-use super::{OnFailure, Task, arguments, journal};
+use super::{OnFailure, Task, arguments};
 
 /// How many moments that passed meanwhile are caught up on at most, the last ones.
 const CAUGHT_UP: usize = 100;
@@ -115,7 +115,7 @@ async fn at(lane: &mut Lane, moment: DateTime<Utc>) -> Result<Option<Ended>> {
                 () = tokio::time::sleep(wait) => continue,
             }
         }
-        let error = journal::text_of(failure);
+        let error = failure.to_string();
         if lane.trigger.policy.on_failure == OnFailure::Suspend {
             let reason = format!("its function failed {} times: {error}", attempts.count);
             return Ok(Some(lane.suspend(reason).await?));

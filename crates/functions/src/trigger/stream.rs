@@ -300,12 +300,6 @@ fn watch_of<'a>(selections: impl Iterator<Item = &'a Selection>) -> Watch {
         Some(_) => same(|selection| &selection.collection),
         None => None,
     };
-    let wanted = selections.iter().map(|selection| WantedEvents {
-        database: selection.database.clone(),
-        collection: selection.collection.clone(),
-        operations: selection.operations.clone(),
-    });
-    // The same, for sources that look at stages alone.
     let mut stages = Vec::new();
     let mut is_projected = false;
     // Those with stages of their own are alone.
@@ -321,7 +315,7 @@ fn watch_of<'a>(selections: impl Iterator<Item = &'a Selection>) -> Watch {
     Watch {
         database,
         collection,
-        wanted: wanted.collect(),
+        wanted: selections.iter().copied().map(events_of).collect(),
         stages,
         is_projected,
         full_document: selections.iter().any(|selection| selection.full_document),

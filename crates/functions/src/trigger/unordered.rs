@@ -210,7 +210,7 @@ async fn take(
     if let Some((_, outcome)) = tried.outcomes.last()
         && let Err(failure) = &outcome.result
     {
-        let error = super::journal::text_of(failure);
+        let error = failure.to_string();
         if lane.trigger.policy.on_failure == OnFailure::Suspend {
             let reason = format!("its function failed {} times: {error}", tried.attempts);
             note(lane, begun, earlier);

@@ -179,10 +179,7 @@ fn error_json(failure: &Failure) -> Value {
 
 /// A failure for people: what, where, and the trace of calls.
 fn told(failure: &Failure) -> String {
-    let mut text = match failure.name.is_empty() {
-        true => failure.message.clone(),
-        false => format!("{}: {}", failure.name, failure.message),
-    };
+    let mut text = failure.to_string();
     if let Some((file, line)) = &failure.place {
         text.push_str(&format!(" ({file}:{line})"));
     }

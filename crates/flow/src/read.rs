@@ -1,43 +1,67 @@
-//! Reading the stream of events, through as many interruptions as it takes.
+//! Reading a stream, through as many interruptions as it takes.
 
 use std::sync::Arc;
 
+use futures::future::BoxFuture;
 use tokio::sync::mpsc;
 use tributary_model::{Position, Result};
 
-use crate::events::{EventSource, RawEvents, Watch};
+use crate::changes::EventBatch;
+use crate::events::RawEvents;
 use crate::observe::Observer;
 use crate::retry::Backoff;
 
-/// The event with which a stream tells that it ends, because what it watched is gone. It is about the
-/// stream and about nothing else.
-const INVALIDATE: &str = "invalidate";
+/// What comes off a stream at once.
+pub(crate) trait Batch: Send {
+    /// How far the stream has got with it.
+    fn position(&self) -> &Position;
 
-/// Reads on from `position` until nobody listens any more. What is at or before the position is left out, as
-/// a source that goes on by time alone tells it again.
-pub(super) async fn read_on(
-    source: Arc<dyn EventSource>,
-    watch: Watch,
+    /// Whether it has no events.
+    fn is_empty(&self) -> bool;
+}
+
+impl Batch for EventBatch {
+    fn position(&self) -> &Position {
+        &self.position
+    }
+
+    fn is_empty(&self) -> bool {
+        self.events.is_empty()
+    }
+}
+
+impl Batch for RawEvents {
+    fn position(&self) -> &Position {
+        &self.position
+    }
+
+    fn is_empty(&self) -> bool {
+        self.events.is_empty()
+    }
+}
+
+/// Reads on from `position` until nobody listens any more. `follow` reads from a position once; `sift` sees
+/// each batch before it is passed on, and the position that its stream was opened at.
+pub(crate) async fn read_on<B: Batch>(
+    follow: impl Fn(Position, mpsc::Sender<B>) -> BoxFuture<'static, Result<()>>,
+    sift: impl Fn(&mut B, &Position),
     mut position: Position,
-    out: mpsc::Sender<RawEvents>,
+    out: mpsc::Sender<B>,
     observer: Arc<dyn Observer>,
     for_ever: bool,
 ) -> Result<()> {
     let mut backoff = Backoff::default();
     loop {
-        let (inner, mut batches) = mpsc::channel::<RawEvents>(1);
+        let (inner, mut batches) = mpsc::channel::<B>(1);
         let from = position.clone();
-        let read = source.follow(&watch, &from, inner);
+        let read = follow(from.clone(), inner);
         let forward = async {
             // The first batch may say no more than that the stream has been opened.
             let mut opened = false;
             while let Some(mut batch) = batches.recv().await {
-                let reached = batch.position.clone();
-                let is_progress = opened || !batch.events.is_empty();
-                batch.events.retain(|event| {
-                    event.operation != INVALIDATE
-                        && !from.has_passed(&event.token, event.cluster_time)
-                });
+                let reached = batch.position().clone();
+                let is_progress = opened || !batch.is_empty();
+                sift(&mut batch, &from);
                 if out.send(batch).await.is_err() {
                     break;
                 }
