@@ -26,7 +26,7 @@ const ENDLESS: [(&str, &str); 12] = [
     ),
     (
         "jobs without end",
-        "exports = () => new Promise(() => { const next = () => Promise.resolve().then(next); next(); });",
+        "exports = () => new Promise(() => { const next = () => { Promise.resolve().then(next); }; next(); });",
     ),
     (
         "awaits without end",
@@ -134,7 +134,7 @@ async fn waiting_for_a_service_has_an_end_too() {
 }
 
 /// Functions that take memory without end, each in another way.
-const GREEDY: [(&str, &str); 8] = [
+const GREEDY: [(&str, &str); 9] = [
     (
         "arrays",
         "exports = () => { const all = []; for (;;) all.push(new Array(1000).fill(1)); };",
@@ -162,6 +162,10 @@ const GREEDY: [(&str, &str); 8] = [
     (
         "promises",
         "exports = () => { const all = []; for (;;) all.push(new Promise(() => {}).then(() => all)); };",
+    ),
+    (
+        "promises that wait for each other",
+        "exports = () => new Promise(() => { const next = () => Promise.resolve().then(next); next(); });",
     ),
     (
         "a native function",
