@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use serde_saphyr::Location;
 
-use super::{Resolver, SHORTEST_TOKEN};
+use super::Resolver;
+use super::server::SHORTEST_TOKEN;
 use crate::config::file::IngestEntry;
 use crate::config::plan::Ingest;
 use crate::config::values::{Name, Secret};
