@@ -144,7 +144,7 @@ async fn a_certificate_or_key_that_cannot_be_used_is_an_error_that_says_why() {
 async fn a_client_that_agrees_on_http2_and_says_nothing_more_is_let_go_of() {
     let files = Files::new();
     let limits = Limits {
-        head: Duration::from_millis(500),
+        head: Duration::from_secs(3),
         ..Limits::default()
     };
     let fixture = Fixture::with(files.server(), limits).await;

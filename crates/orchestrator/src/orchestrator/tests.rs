@@ -45,6 +45,16 @@ impl Scripted {
                 documents: documents.parse().unwrap(),
                 bytes: 10,
             }),
+            // Ends when there are two at once.
+            (Some("meets"), Some(documents)) => {
+                while self.most_at_once.load(Ordering::SeqCst) < 2 {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+                Ok(Moved {
+                    documents: documents.parse().unwrap(),
+                    bytes: 10,
+                })
+            }
             (Some("fails"), None) => Err(failed()),
             (Some("fails"), Some(times)) if count <= times.parse().unwrap() => Err(failed()),
             (Some("waits"), _) => Err(Error::new(ErrorKind::SchemaChanged, "as it was to be")),
@@ -293,8 +303,8 @@ async fn a_schema_change_that_waits_for_approval_is_not_tried_again() {
 async fn steps_run_behind_those_that_they_need_and_others_at_once() {
     let steps = [
         ("a", "", "moves 2"),
-        ("b", "a", "moves 3"),
-        ("c", "a", "moves 4"),
+        ("b", "a", "meets 3"),
+        ("c", "a", "meets 4"),
         ("z", "b, c", "ok"),
     ];
     let world = World::new(&format!("jobs:\n{}", job("j", "", &steps)));

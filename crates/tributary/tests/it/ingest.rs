@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::process::Command;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -185,7 +185,14 @@ fn ejson(event: &Document) -> Value {
 }
 
 /// Pushes events, and again until each push has been acknowledged; answers how many were accepted.
-async fn push_all(client: Client, address: Address, batches: Vec<Vec<Document>>) -> u64 {
+///
+/// What is acknowledged is counted in `acknowledged`.
+async fn push_all(
+    client: Client,
+    address: Address,
+    batches: Vec<Vec<Document>>,
+    acknowledged: Arc<AtomicUsize>,
+) -> u64 {
     let mut accepted = 0;
     for batch in batches {
         let body = Value::Array(batch.iter().map(ejson).collect()).to_string();
@@ -198,6 +205,7 @@ async fn push_all(client: Client, address: Address, batches: Vec<Vec<Document>>)
                     // What is lost on the way is not counted.
                     let answer: Value = answer.json().await.unwrap_or_default();
                     accepted += answer["accepted"].as_u64().unwrap_or(0);
+                    acknowledged.fetch_add(1, Ordering::Relaxed);
                     break;
                 }
                 Ok(answer) if !answer.status().is_server_error() => {
@@ -239,28 +247,33 @@ async fn what_is_pushed_through_kills_is_there_once_and_in_order() {
             .unwrap();
         lanes[usize::try_from(key).unwrap() % 4].push(event.clone());
     }
-    let pushed = Arc::new(AtomicBool::new(false));
-    let pushes = lanes.into_iter().map(|lane| {
-        let batches = in_batches(lane, 5)
-            .into_iter()
-            .flat_map(|batch| [batch.clone(), batch]);
-        push_all(site.client.clone(), address.clone(), batches.collect())
-    });
-    let pushes = tokio::spawn(futures::future::join_all(pushes.collect::<Vec<_>>()));
-    let done = Arc::clone(&pushed);
-    let pushes = tokio::spawn(async move {
-        let accepted = pushes.await.unwrap();
-        done.store(true, Ordering::Relaxed);
-        accepted
-    });
-    let mut kills = 0;
-    while !pushed.load(Ordering::Relaxed) && kills < 6 {
-        tokio::time::sleep(Duration::from_millis(150)).await;
+    let acknowledged = Arc::new(AtomicUsize::new(0));
+    let lanes: Vec<Vec<Vec<Document>>> = lanes
+        .into_iter()
+        .map(|lane| {
+            let batches = in_batches(lane, 5).into_iter();
+            batches.flat_map(|batch| [batch.clone(), batch]).collect()
+        })
+        .collect();
+    let requests: usize = lanes.iter().map(Vec::len).sum();
+    let pushes: Vec<_> = lanes
+        .into_iter()
+        .map(|lane| {
+            let (client, address) = (site.client.clone(), address.clone());
+            push_all(client, address, lane, Arc::clone(&acknowledged))
+        })
+        .collect();
+    let pushes = tokio::spawn(futures::future::join_all(pushes));
+    // As far apart in what is pushed, however fast that goes.
+    for kill in 1..=6 {
+        let deadline = Instant::now() + LIMIT;
+        while acknowledged.load(Ordering::Relaxed) < requests * kill / 7 {
+            assert!(Instant::now() < deadline, "it is not acknowledged");
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
         running.kill();
-        kills += 1;
         running = site.start(&address).await;
     }
-    assert!(kills >= 2, "it was over after {kills} kills");
     let accepted: u64 = pushes.await.unwrap().into_iter().sum();
     assert!(accepted <= events.len() as u64, "{accepted}");
     for collection in ["orders", "customers"] {
@@ -292,9 +305,14 @@ async fn events_that_arrive_in_any_order_lead_to_the_same_rows() {
     events.shuffle(&mut random);
     let count = events.len();
     let lanes: Vec<Vec<Document>> = events.chunks(count / 4 + 1).map(<[_]>::to_vec).collect();
-    let pushes = lanes
-        .into_iter()
-        .map(|lane| push_all(site.client.clone(), address.clone(), in_batches(lane, 3)));
+    let pushes = lanes.into_iter().map(|lane| {
+        push_all(
+            site.client.clone(),
+            address.clone(),
+            in_batches(lane, 3),
+            Arc::default(),
+        )
+    });
     let accepted: u64 = futures::future::join_all(pushes).await.into_iter().sum();
     assert_eq!(accepted, count as u64);
     for collection in ["orders", "customers"] {

@@ -3,13 +3,12 @@
 //! What is shown here holds of the stand-in, which follows AWS's documentation.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bson::{Binary, Bson, doc, spec::BinarySubtype};
-use tributary_testkit::{Signal, send_signal};
 
 use crate::support::{Fixture, command, run, wait};
 use crate::sync::{catch_up, collection};
+use crate::sync_faults::Running;
 use crate::warehouse::{Warehouse, changes, every_type, killed, unfit};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -352,7 +351,7 @@ async fn places_and_rights_that_do_not_do_are_said() {
         .fails(2, &["--sort-key", "for a warehouse"]);
 
     // A server that is not there is waited for.
-    let child = command(&[
+    let mut waiting = command(&[
         "sync",
         &lake,
         "redshift://a:secret@127.0.0.1:1/db",
@@ -360,13 +359,11 @@ async fn places_and_rights_that_do_not_do_are_said() {
         &staging,
         "--output",
         "json",
-    ])
-    .envs(env.clone())
-    .spawn()
-    .unwrap();
-    tokio::time::sleep(Duration::from_millis(700)).await;
-    send_signal(&child, Signal::TERM).unwrap();
-    let ended = wait(child).ok();
+    ]);
+    waiting.envs(env.clone());
+    let mut waiting = Running::start(waiting);
+    waiting.wait_for_events("retrying", 1).await;
+    let ended = waiting.stop().ok();
     assert!(ended.stdout.contains("cannot connect"), "{ended:#?}");
     assert!(!ended.stdout.contains("secret"), "{ended:#?}");
 }

@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use tributary_testkit::{Mongod, SharedMongod, unique_name};
 
 /// No command of these tests may take longer: a hang is a failure.
-pub(crate) const LIMIT: Duration = Duration::from_secs(150);
+pub(crate) const LIMIT: Duration = Duration::from_secs(300);
 
 /// What a command printed, and how it ended.
 #[derive(Debug)]

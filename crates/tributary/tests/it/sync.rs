@@ -884,10 +884,10 @@ async fn a_table_that_fails_is_told_to_people_while_the_others_go_on() {
     let run = wait(child);
     run.fails(1, &["c: failed, and the others go on: cannot write"]);
     let last = run.stderr.lines().rfind(|line| line.contains(".d: "));
-    // On a slow machine the second change is told as well.
+    // How many changes it tells of together depends on how fast they came.
     let is_told = |n: u32| {
         last.unwrap()
             .ends_with(&format!(" {n} changes  up to date"))
     };
-    assert!(is_told(1) || is_told(2), "{run:#?}");
+    assert!((1..=3).any(is_told), "{run:#?}");
 }

@@ -164,7 +164,7 @@ async fn a_rejection_that_nobody_looks_at_is_written_to_the_console() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn timers_fire_in_order_and_end_with_their_run() {
-    let text = "exports = (leave) => new Promise((done) => {\n  const seen = [];\n  const every = setInterval(() => { seen.push('every'); if (seen.length > 3) { clearInterval(every); done(seen); } }, 3);\n  setTimeout((a, b) => seen.push(a + b), 1, 'on', 'ce');\n  clearTimeout(setTimeout(() => seen.push('never'), 0));\n  setImmediate(() => seen.push('now'));\n});";
+    let text = "exports = (leave) => new Promise((done) => {\n  const seen = [];\n  const every = setInterval(() => { seen.push('every'); if (seen.length > 3) { clearInterval(every); done(seen); } }, 300);\n  setTimeout((a, b) => seen.push(a + b), 100, 'on', 'ce');\n  clearTimeout(setTimeout(() => seen.push('never'), 0));\n  setImmediate(() => seen.push('now'));\n});";
     let isolate = isolate(text);
     let outcome = isolate.run(call("f", vec![])).await;
     assert_eq!(

@@ -147,12 +147,12 @@ async fn credentials_do_not_follow_to_another_host() {
 async fn what_takes_too_long_or_is_too_large_is_given_up() {
     let receiver = HttpReceiver::start().await.unwrap();
     let limits = HttpLimits {
-        whole: Duration::from_millis(300),
         request: 4,
         response: 8,
         ..HttpLimits::default()
     };
-    let web = web(&["127.0.0.1"], &[], limits);
+    let web_of = |limits| web(&["127.0.0.1"], &[], limits);
+    let web = web_of(limits);
     receiver.answer_with(200, &[], "12345678");
     assert_eq!(
         web.send(get(&receiver.url())).await.unwrap().body,
@@ -169,7 +169,11 @@ async fn what_takes_too_long_or_is_too_large_is_given_up() {
         "{large}"
     );
     receiver.never_answer();
-    let slow = error(&web, get(&receiver.url())).await;
+    let hasty = web_of(HttpLimits {
+        whole: Duration::from_millis(300),
+        ..HttpLimits::default()
+    });
+    let slow = error(&hasty, get(&receiver.url())).await;
     assert!(
         slow.message.contains("did not answer within 0.3 s"),
         "{slow}"

@@ -171,7 +171,7 @@ async fn operations_of_a_session_wait_for_one_another_and_those_of_others_do_not
     assert_eq!(fixture.all("c").await[0]["order"], Bson::from(expected));
 
     // One of the session takes its time; one without does not wait for it.
-    let slow = doc! { "filter": { "$where": "sleep(1500) || true" }, "session": s };
+    let slow = doc! { "filter": { "$where": "sleep(8000) || true" }, "session": s };
     let mut slow = Box::pin(calls.call("findOne", slow));
     let quick = calls.call("findOne", doc! {});
     tokio::select! {

@@ -13,7 +13,7 @@ async fn a_job_runs_once_for_the_files_that_are_put_into_a_directory() {
         "\
 jobs:
   loaded:
-    on_object: { directory: in, matching: '*.csv', gather: 1s }
+    on_object: { directory: in, matching: '**/*.csv', gather: 1s }
     steps: { x: { command: { run: [sh, -c, 'echo $TRIBUTARY_OBJECTS >> lines'] } } }
 ",
     );
@@ -41,8 +41,13 @@ jobs:
 
     // Those of before are not told again, and two at once are one run.
     let (running, _api) = site.start().await;
-    put("b.csv");
-    put("c.csv");
+    // One move brings both, so that none looks between them.
+    let two = site.fixture.path("two");
+    std::fs::create_dir(&two).unwrap();
+    for name in ["b.csv", "c.csv"] {
+        std::fs::write(format!("{two}/{name}"), "a,b\n1,2\n").unwrap();
+    }
+    std::fs::rename(&two, site.fixture.path("in/two")).unwrap();
     site.fixture
         .wait_until("the job ran again", || site.lines("lines").len() == 2)
         .await;

@@ -413,9 +413,8 @@ async fn an_endless_loop_and_a_memory_bomb_harm_no_other_trigger() {
         ("logs", LOGS),
     ];
     write_app(&site, &functions, &triggers);
-    write_file(
-        &site,
-        "{ timeout: 1s, memory: 64MB, retries: { times: 0 } }",
+    site.write(
+        "apps: { shop: { path: app, source: shop, options: { memory: 64MB, retries: { times: 0 } }, triggers: { loops: { timeout: 1s } } } }\n",
     );
     let (running, api) = site.start().await;
     for (name, _) in &triggers {
