@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use bson::doc;
 use tributary_testkit::{FaultProxy, Mode, Mongod};
 
-use crate::support::{Fixture, command, filler, run, run_command};
+use crate::support::{Fixture, NOBODY, command, filler, run, run_command};
 
 #[tokio::test]
 async fn wrong_usage_is_told_with_exit_code_2() {
@@ -57,13 +57,9 @@ async fn an_unreachable_server_is_told_within_its_timeout() {
     let directory = tempfile::TempDir::new().unwrap();
     let lake = directory.path().join("lake").to_string_lossy().into_owned();
     let begun = Instant::now();
-    let free = std::net::TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap();
-    let uri = format!("mongodb://user:hidden@{free}/db?serverSelectionTimeoutMS=2000");
+    let uri = format!("mongodb://user:hidden@{NOBODY}/db?serverSelectionTimeoutMS=2000");
     let down = run(&["copy", &uri, &lake]);
-    down.fails(1, &[&free.to_string(), "refused", "that the server is up"]);
+    down.fails(1, &[NOBODY, "refused", "that the server is up"]);
     assert!(!down.stderr.contains("hidden"), "{down:#?}");
     let unknown = run(&[
         "copy",

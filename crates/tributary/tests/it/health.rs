@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
-use crate::support::run;
+use crate::support::{NOBODY, run};
 
 /// A server that gives every request this answer, or none at all.
 async fn answering(answer: Option<&'static str>) -> String {
@@ -43,10 +43,7 @@ async fn health_is_what_the_server_answers() {
 
 #[tokio::test]
 async fn nobody_who_answers_is_one_error() {
-    let free = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://user:secret@{}/health", free.local_addr().unwrap());
-    drop(free);
-    let gone = health(url).await;
+    let gone = health(format!("http://user:secret@{NOBODY}/health")).await;
     gone.fails(1, &["cannot ask"]);
     assert!(!gone.stderr.contains("secret"), "{gone:#?}");
     health("nowhere".to_owned()).await.fails(2, &["cannot ask"]);

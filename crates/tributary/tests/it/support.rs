@@ -15,6 +15,9 @@ use tributary_testkit::{Mongod, SharedMongod, unique_name};
 /// No command of these tests may take longer: a hang is a failure.
 pub(crate) const LIMIT: Duration = Duration::from_secs(300);
 
+/// An address at which nothing listens: a port that was free a moment ago may be another test's by now.
+pub(crate) const NOBODY: &str = "127.0.0.1:1";
+
 /// What a command printed, and how it ended.
 #[derive(Debug)]
 pub(crate) struct Run {

@@ -13,7 +13,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tributary_testkit::{HttpReceiver, ReceivedRequest};
 
-use crate::support::{Run, command, wait};
+use crate::support::{NOBODY, Run, command, wait};
 
 const KEY: &str = "hunter2-hunter2";
 const LIMIT: Duration = Duration::from_secs(60);
@@ -240,11 +240,7 @@ async fn a_collector_that_fails_hinders_no_work_and_is_told_once_and_again_when_
 async fn a_collector_that_is_away_or_never_answers_hinders_neither_the_work_nor_its_end() {
     let silent = HttpReceiver::start().await.expect("a receiver");
     silent.never_answer();
-    let away = {
-        let gone = HttpReceiver::start().await.expect("a receiver");
-        gone.url()
-    };
-    for otlp in [silent.url(), away] {
+    for otlp in [silent.url(), format!("http://{NOBODY}")] {
         let running = Running::start(&otlp, &[]);
         running.until("the job ran", || running.ran() > 2).await;
         let run = running.stop().await.ok();

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::Site;
-use crate::support::{Run, command, run};
+use crate::support::{NOBODY, Run, command, run};
 use bson::doc;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -95,15 +95,12 @@ async fn what_another_has_and_what_is_not_there_is_said() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_is_away_holds_up_its_own_flow_alone() {
     let site = Site::new("runaway").await;
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = free.local_addr().unwrap();
-    drop(free);
     let uri = site.fixture.uri();
     site.write_all(&format!(
         "\
 sources:
   shop: {{ uri: '{uri}' }}
-  away: {{ uri: 'mongodb://user:hunter22@{address}/gone?serverSelectionTimeoutMS=500' }}
+  away: {{ uri: 'mongodb://user:hunter22@{NOBODY}/gone?serverSelectionTimeoutMS=500' }}
 lakes: {{ main: {{ path: lake }} }}
 server: {{ listen: '127.0.0.1:0' }}
 flows:
@@ -119,25 +116,21 @@ flows:
         })
         .await;
     let error = away["error"].as_str().unwrap();
-    assert!(error.contains(&address.to_string()), "{error}");
+    assert!(error.contains(NOBODY), "{error}");
     assert!(!away.to_string().contains("hunter22"), "{away}");
     api.wait_for_flow("a", "following").await;
     site.fixture.wait_for_rows("orders", 1).await;
     let well = api.get("/api/v1/flows/a").await;
     assert_eq!(well["restarts"], 0, "{well}");
     let ended = running.stop().ok();
-    assert!(ended.stdout.contains(&address.to_string()), "{ended:#?}");
+    assert!(ended.stdout.contains(NOBODY), "{ended:#?}");
     assert!(!format!("{ended:?}").contains("hunter22"), "{ended:#?}");
 
     let mut check = command(&["check", &site.file()]);
     check.env("NO_COLOR", "1");
     let checked = crate::support::run_command(check);
     assert_eq!(checked.code, Some(1), "{checked:#?}");
-    for words in [
-        "source away: WRONG",
-        &address.to_string(),
-        "source shop: MongoDB",
-    ] {
+    for words in ["source away: WRONG", NOBODY, "source shop: MongoDB"] {
         assert!(checked.stdout.contains(words), "no `{words}`: {checked:#?}");
     }
     assert!(!checked.stdout.contains("hunter22"), "{checked:#?}");
