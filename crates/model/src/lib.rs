@@ -1,4 +1,5 @@
-//! What flows through Tributary: names of collections, changes and positions, table schemas, errors.
+//! What flows through Tributary: names of collections, changes and positions, table schemas, errors; and patterns
+//! of hosts.
 //!
 //! This crate does no I/O and knows no driver, file format or runtime. Everything else is
 //! built on its words.
@@ -6,6 +7,7 @@
 pub mod change;
 pub mod decisions;
 pub mod error;
+pub mod host;
 pub mod namespace;
 pub mod schema;
 pub mod schema_change;

@@ -8,6 +8,7 @@ mod resolve;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use tributary_model::host::{HostPattern, Network};
 use tributary_model::{Error, ErrorKind, Result};
 use url::{Host, Url};
 
@@ -15,11 +16,13 @@ pub(super) use resolve::{GuardedResolver, SystemResolver};
 
 /// The hosts that functions may ask.
 ///
-/// Without patterns, every host but those that are refused by default: this machine itself, link-local, unspecified
+/// Without a list, every host but those that are refused by default: this machine itself, link-local, unspecified
 /// and multicast addresses, and those at which clouds tell a machine its credentials. Such an address is reached
 /// only where a pattern names it or a network of nothing else. What a name resolves to is held to the same rules.
 #[derive(Debug, Clone, Default)]
 pub struct OutboundRules {
+    /// Whether there is a list, be it empty.
+    is_listed: bool,
     names: Vec<NamePattern>,
     networks: Vec<NetworkPattern>,
 }
@@ -37,12 +40,6 @@ struct NetworkPattern {
     network: Network,
     /// Only where a URL names the address itself, as what names resolve to has no port.
     port: Option<u16>,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Network {
-    address: IpAddr,
-    bits: u8,
 }
 
 /// Why a request may not go where it was to.
@@ -101,61 +98,33 @@ const REFUSED: [(&str, &str); 13] = [
 const REFUSED_NAMES: [&str; 2] = ["metadata.google.internal", "metadata.goog"];
 
 impl OutboundRules {
-    /// Reads patterns: a host (`api.example.com`), all hosts below one (`*.example.com`), an address or a network
-    /// (`10.0.0.0/8`), each but networks with a port if need be (`api.example.com:8443`, `[::1]:80`).
+    /// The hosts of these patterns and no others, so none where there are no patterns.
     ///
     /// # Errors
-    /// `Usage`: a pattern is none of these.
+    /// `Usage`: a pattern is none that [`HostPattern::parse`] reads.
     pub fn parse(patterns: &[String]) -> Result<Self> {
-        let mut rules = Self::default();
+        let mut rules = Self {
+            is_listed: true,
+            ..Self::default()
+        };
         for pattern in patterns {
-            rules
-                .add(pattern.trim())
-                .map_err(|reason| malformed(pattern, reason))?;
-        }
-        Ok(rules)
-    }
-
-    fn add(&mut self, pattern: &str) -> Result<(), &'static str> {
-        if let Some(network) = Network::parse(pattern)? {
-            let port = None;
-            self.networks.push(NetworkPattern { network, port });
-            return Ok(());
-        }
-        let (host, port) = match pattern.rsplit_once(':') {
-            Some((host, port)) => {
-                let port = port.parse().ok().filter(|port| *port != 0);
-                (
-                    host,
-                    Some(port.ok_or("its port is no number from 1 to 65535")?),
-                )
-            }
-            None => (pattern, None),
-        };
-        if let Some(network) = Network::parse(host)? {
-            if host.contains('/') {
-                return Err("a network has no port");
-            }
-            self.networks.push(NetworkPattern { network, port });
-            return Ok(());
-        }
-        let (name, is_below) = match host.strip_prefix("*.") {
-            Some(name) => (name, true),
-            None => (host, false),
-        };
-        // As URLs have it: in lower case, and names beyond ASCII in their ASCII form.
-        match Host::parse(name) {
-            Ok(Host::Domain(name)) if !name.contains('*') => {
-                let name = name.trim_end_matches('.').to_owned();
-                self.names.push(NamePattern {
+            let parsed = HostPattern::parse(pattern.trim());
+            match parsed.map_err(|reason| malformed(pattern, reason))? {
+                HostPattern::Name {
                     name,
                     is_below,
                     port,
-                });
-                Ok(())
+                } => rules.names.push(NamePattern {
+                    name,
+                    is_below,
+                    port,
+                }),
+                HostPattern::Network { network, port } => {
+                    rules.networks.push(NetworkPattern { network, port });
+                }
             }
-            _ => Err("it is no host, address or network"),
         }
+        Ok(rules)
     }
 
     /// Whether a URL may be asked. For a name that is only half of it: [`permits`](Self::permits) is asked of each
@@ -235,7 +204,7 @@ impl OutboundRules {
         if let Some(what) = refused_by_default(address, &networks) {
             // This one name means nothing else anywhere.
             let is_this_machine =
-                name == "localhost" && is_named && canonical(address).is_loopback();
+                name == "localhost" && is_named && address.to_canonical().is_loopback();
             if !is_this_machine {
                 return refused(Reason::ByDefault(what));
             }
@@ -247,7 +216,7 @@ impl OutboundRules {
     }
 
     fn is_open(&self) -> bool {
-        self.names.is_empty() && self.networks.is_empty()
+        !self.is_listed
     }
 }
 
@@ -258,57 +227,6 @@ impl NamePattern {
         }
         name.strip_suffix(&self.name)
             .is_some_and(|rest| rest.len() > 1 && rest.ends_with('.'))
-    }
-}
-
-impl Network {
-    /// None where it is no address; an error where it is one with bits that it cannot have.
-    fn parse(text: &str) -> Result<Option<Self>, &'static str> {
-        let (address, bits) = match text.split_once('/') {
-            Some((address, bits)) => (address, Some(bits)),
-            None => (text, None),
-        };
-        let unwrapped = address
-            .strip_prefix('[')
-            .and_then(|rest| rest.strip_suffix(']'));
-        let Ok(address) = unwrapped.unwrap_or(address).parse::<IpAddr>() else {
-            return match bits {
-                Some(_) => Err("it is no network, such as 10.0.0.0/8"),
-                None => Ok(None),
-            };
-        };
-        let address = if bits.is_none() {
-            canonical(address)
-        } else {
-            address
-        };
-        let most = if address.is_ipv4() { 32 } else { 128 };
-        let bits = match bits {
-            Some(bits) => bits.parse().ok().filter(|bits| *bits <= most),
-            None => Some(most),
-        };
-        let bits = bits.ok_or("its network is larger than addresses are")?;
-        Ok(Some(Self { address, bits }))
-    }
-
-    fn contains(self, address: IpAddr) -> bool {
-        match (self.address, canonical(address)) {
-            (IpAddr::V4(network), IpAddr::V4(address)) => {
-                let mask = u32::MAX.checked_shl(32 - u32::from(self.bits)).unwrap_or(0);
-                u32::from(network) & mask == u32::from(address) & mask
-            }
-            (IpAddr::V6(network), IpAddr::V6(address)) => {
-                let mask = u128::MAX
-                    .checked_shl(128 - u32::from(self.bits))
-                    .unwrap_or(0);
-                u128::from(network) & mask == u128::from(address) & mask
-            }
-            _ => false,
-        }
-    }
-
-    fn is_within(self, other: Self) -> bool {
-        self.bits >= other.bits && other.contains(self.address)
     }
 }
 
@@ -326,11 +244,6 @@ fn refused_by_default(address: IpAddr, networks: &[Network]) -> Option<&'static 
                 is_refused.then_some(*what)
             })
         })
-}
-
-/// An IPv4 address written as an IPv6 one is that address.
-fn canonical(address: IpAddr) -> IpAddr {
-    address.to_canonical()
 }
 
 /// The IPv4 address that an IPv6 one leads to, by NAT64, 6to4 or the long gone compatible form.

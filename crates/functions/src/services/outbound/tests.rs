@@ -10,8 +10,8 @@ fn is_open(rules: &OutboundRules, url: &str) -> bool {
 }
 
 #[test]
-fn without_patterns_all_but_what_is_dangerous_is_allowed() {
-    let rules = rules(&[]);
+fn without_a_list_all_but_what_is_dangerous_is_allowed() {
+    let rules = OutboundRules::default();
     for url in [
         "http://example.com/",
         "https://10.1.2.3/",
@@ -49,6 +49,21 @@ fn without_patterns_all_but_what_is_dangerous_is_allowed() {
 }
 
 #[test]
+fn an_empty_list_allows_nothing() {
+    let none = rules(&[]);
+    for url in [
+        "http://example.com/",
+        "https://10.1.2.3/",
+        "http://[2001:db8::1]/",
+        "http://127.0.0.1/",
+    ] {
+        assert!(!is_open(&none, url), "{url}");
+    }
+    let address = "10.0.0.1".parse().unwrap();
+    assert!(none.permits("a.example", address).is_err());
+}
+
+#[test]
 fn a_name_is_allowed_by_itself_by_what_it_is_below_and_by_its_port() {
     let rules = rules(&["api.example.com", "*.example.org", "Münster.example:8443"]);
     for url in [
@@ -74,7 +89,7 @@ fn a_name_is_allowed_by_itself_by_what_it_is_below_and_by_its_port() {
 #[test]
 fn what_a_name_resolves_to_is_held_to_the_rules() {
     let address = |text: &str| text.parse::<IpAddr>().unwrap();
-    let open = rules(&[]);
+    let open = OutboundRules::default();
     assert!(open.permits("a.example", address("10.0.0.1")).is_ok());
     for refused in [
         "127.0.0.1",

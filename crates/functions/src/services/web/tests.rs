@@ -22,9 +22,17 @@ impl Resolve for Names {
     }
 }
 
-fn web(allowed: &[&str], names: &[(&'static str, &str)], limits: HttpLimits) -> Web {
+fn rules(allowed: &[&str]) -> OutboundRules {
     let allowed: Vec<String> = allowed.iter().map(|p| (*p).to_owned()).collect();
-    let rules = Arc::new(OutboundRules::parse(&allowed).unwrap());
+    OutboundRules::parse(&allowed).unwrap()
+}
+
+fn web(allowed: &[&str], names: &[(&'static str, &str)], limits: HttpLimits) -> Web {
+    guarded(rules(allowed), names, limits)
+}
+
+fn guarded(rules: OutboundRules, names: &[(&'static str, &str)], limits: HttpLimits) -> Web {
+    let rules = Arc::new(rules);
     let names = names.iter().map(|(name, at)| (*name, at.parse().unwrap()));
     Web::guarded(rules, Arc::new(Names(names.collect())), limits).unwrap()
 }
@@ -55,7 +63,7 @@ async fn a_name_that_leads_to_a_refused_address_is_refused() {
         ("here.example", "127.0.0.1"),
     ];
     let receiver = HttpReceiver::start().await.unwrap();
-    let open = web(&[], &names, HttpLimits::default());
+    let open = guarded(OutboundRules::default(), &names, HttpLimits::default());
     let listed = web(&["*.example"], &names, HttpLimits::default());
     for web in [&open, &listed] {
         for (name, _) in names {

@@ -29,7 +29,8 @@ pub(in crate::config) struct AppEntry {
     /// Its secrets, by name. Those that are not here are taken from environment variables of their names
     #[serde(default)]
     pub(in crate::config) secrets: BTreeMap<String, Secret>,
-    /// The only hosts that its functions may call over HTTP; `*` and `?` match as in a shell.
+    /// The only hosts that its functions may call over HTTP: api.example.com, *.example.com for all below it, an address
+    /// or 10.0.0.0/8, with :port where only that one is meant; none with an empty list.
     /// [default: all but link-local, metadata and loopback addresses]
     #[serde(default)]
     #[schemars(with = "Option<Vec<Text>>")]
@@ -177,7 +178,8 @@ pub(in crate::config) struct TriggerEntry {
     /// Secrets that the function sees, by name
     #[serde(default)]
     pub(in crate::config) secrets: BTreeMap<String, Secret>,
-    /// The only hosts that the function may call over HTTP; `*` and `?` match as in a shell.
+    /// The only hosts that the function may call over HTTP: api.example.com, *.example.com for all below it, an address
+    /// or 10.0.0.0/8, with :port where only that one is meant; none with an empty list.
     /// [default: all but link-local, metadata and loopback addresses]
     #[serde(default)]
     #[schemars(with = "Option<Vec<Text>>")]

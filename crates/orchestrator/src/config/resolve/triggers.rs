@@ -8,6 +8,7 @@ use bytes::Bytes;
 use croner::Cron;
 use serde_saphyr::{Location, Spanned};
 use tributary_convert::extjson;
+use tributary_model::host::HostPattern;
 use url::Url;
 
 use super::Resolver;
@@ -176,14 +177,11 @@ impl Resolver<'_> {
     /// A host, a pattern of hosts, or a network: no address.
     fn host_pattern(&mut self, host: &Spanned<Text>) -> Option<String> {
         let text = host.value.as_str();
-        let is_network = text
-            .split_once('/')
-            .is_none_or(|(_, bits)| bits.parse::<u8>().is_ok());
-        if text.is_empty() || text.contains(['@', ' ']) || !is_network {
+        if let Err(reason) = HostPattern::parse(text) {
             self.wrong(
                 host.referenced,
                 format!(
-                    "`{text}` is no host: write it without scheme and path, as api.example.com, \
+                    "`{text}` cannot be allowed: {reason}; write it without scheme and path, as api.example.com, \
                      *.example.com, example.com:8443 or 10.0.0.0/8"
                 ),
             );

@@ -159,10 +159,20 @@ fn what_is_wrong_with_an_app_is_told() {
     wrong(
         "apps: { a: { path: a, allow_hosts: ['https://x.com', 'u@x.com', 'x.com/a', ''] } }\n",
         &[
-            "`https://x.com` is no host",
-            "`u@x.com` is no host",
-            "`x.com/a` is no host",
-            "`` is no host",
+            "`https://x.com` cannot be allowed",
+            "`u@x.com` cannot be allowed",
+            "`x.com/a` cannot be allowed",
+            "`` cannot be allowed",
+        ],
+    );
+    wrong(
+        "apps:\n  a: { path: a, allow_hosts: ['*', 'a.*.b', 'api?.x', 'x.com:0', '10.0.0.0/33'] }\n",
+        &[
+            "8:31: `*` cannot be allowed: it is no host, address or network",
+            "8:36: `a.*.b` cannot be allowed",
+            "8:45: `api?.x` cannot be allowed",
+            "8:55: `x.com:0` cannot be allowed: its port is no number from 1 to 65535",
+            "8:66: `10.0.0.0/33` cannot be allowed: its network is larger than addresses are",
         ],
     );
     wrong(
