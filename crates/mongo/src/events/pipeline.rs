@@ -11,6 +11,9 @@ use crate::changes::reply::ParseError;
 /// The field that holds what is needed of each event, out of the reach of a projection.
 pub(super) const ASIDE: &str = "__tributary";
 
+/// Is true within that where the projection takes `_id` away: the server must not, as it is the resume token.
+pub(super) const WITHOUT_ID: &str = "isWithoutId";
+
 /// A stream, as the server is told of it.
 pub(super) struct Stream<'a> {
     watch: &'a Watch,
@@ -78,7 +81,9 @@ impl<'a> Stream<'a> {
         if detail.is_reduced() {
             // Behind the stages that select, which may ask for what is taken away; and before a
             // projection, which may pass it on under another name.
-            let place = pipeline.len() - usize::from(self.watch.is_projected && pipeline.len() > 1);
+            let is_projection = |stage: &Document| stage.contains_key("$project");
+            let is_last = self.watch.is_projected && pipeline.last().is_some_and(is_projection);
+            let place = pipeline.len() - usize::from(is_last);
             pipeline.insert(place, doc! { "$unset": detail.left_out() });
         }
         pipeline
@@ -99,20 +104,33 @@ fn wanted(events: &WantedEvents) -> Document {
 
 /// Makes the stages keep what is needed of each event.
 fn keep_aside(stages: &mut Vec<Document>) {
-    for stage in stages.iter_mut() {
-        if let Ok(projection) = stage.get_document_mut("$project")
-            && is_inclusive(projection)
-        {
+    let mut is_without_id = false;
+    stages.retain_mut(|stage| {
+        let Ok(projection) = stage.get_document_mut("$project") else {
+            return true;
+        };
+        if is_inclusive(projection) {
             projection.insert(ASIDE, 1);
         }
-    }
-    let aside = doc! { ASIDE: {
+        let takes_id = |value: &Bson| value.as_document().is_none() && !keeps(value);
+        if !projection.get("_id").is_some_and(takes_id) {
+            return true;
+        }
+        projection.remove("_id");
+        is_without_id = true;
+        // The server takes no projection that says nothing.
+        !projection.is_empty()
+    });
+    let mut aside = doc! {
         "operationType": "$operationType",
         "ns": "$ns",
         "clusterTime": "$clusterTime",
         "wallTime": "$wallTime",
-    } };
-    stages.insert(0, doc! { "$addFields": aside });
+    };
+    if is_without_id {
+        aside.insert(WITHOUT_ID, true);
+    }
+    stages.insert(0, doc! { "$addFields": { ASIDE: aside } });
 }
 
 /// Whether a projection names what is kept, and not what is taken away. `_id` goes its own way,

@@ -7,7 +7,7 @@ use mongodb::bson::{RawDocument, RawDocumentBuf};
 use tributary_flow::{RawEvent, RawEvents};
 use tributary_model::Position;
 
-use super::pipeline::ASIDE;
+use super::pipeline::{ASIDE, WITHOUT_ID};
 use crate::changes::reply::{Fields, ParseError, Progress, events_of, token_behind};
 
 /// The replies of one stream, in order.
@@ -62,7 +62,8 @@ fn raw_event(reply: &Bytes, event: &RawDocument, is_reduced: bool) -> Result<Raw
             let token = fields.token;
             fields = Fields::of(aside)?;
             fields.token = token;
-            without_aside(event)?
+            let is_without_id = aside.get_bool(WITHOUT_ID).unwrap_or_default();
+            without_aside(event, is_without_id)?
         }
         None => reply.slice_ref(event.as_bytes()),
     };
@@ -89,13 +90,15 @@ fn raw_event(reply: &Bytes, event: &RawDocument, is_reduced: bool) -> Result<Raw
     })
 }
 
-/// The event as the stages left it.
-fn without_aside(event: &RawDocument) -> Result<Bytes, ParseError> {
+/// The event as the stages left it, and as they would have without its token.
+fn without_aside(event: &RawDocument, is_without_id: bool) -> Result<Bytes, ParseError> {
     let mut stripped = RawDocumentBuf::new();
     for field in event {
         let (name, value) = field?;
-        if name.as_str() != ASIDE {
-            stripped.append(name, value);
+        match name.as_str() {
+            ASIDE => {}
+            "_id" if is_without_id => {}
+            _ => stripped.append(name, value),
         }
     }
     Ok(stripped.into_bytes().into())

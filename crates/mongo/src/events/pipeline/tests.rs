@@ -2,7 +2,7 @@ use bytes::Bytes;
 use mongodb::bson::{Document, doc};
 use tributary_flow::Watch;
 
-use super::{ASIDE, Stream, is_inclusive};
+use super::{ASIDE, Stream, WITHOUT_ID, is_inclusive};
 use crate::changes::Server;
 use crate::changes::reading::Detail;
 
@@ -57,6 +57,45 @@ fn only_inclusive_projections_name_what_is_kept_aside() {
     );
     let exclusive = of(&watch(doc! { "fullDocument": 0 }));
     assert_eq!(exclusive, doc! { "$project": { "fullDocument": 0 } });
+}
+
+#[test]
+fn a_projection_leaves_the_token_to_the_event() {
+    let of = |projection: Document| {
+        let watch = Watch {
+            stages: vec![raw(&doc! { "$project": projection })],
+            is_projected: true,
+            ..Watch::default()
+        };
+        pipeline(&watch, Detail::KeyOnly).split_off(1)
+    };
+    let aside = |more: Document| {
+        let mut aside = doc! {
+            "operationType": "$operationType", "ns": "$ns",
+            "clusterTime": "$clusterTime", "wallTime": "$wallTime",
+        };
+        aside.extend(more);
+        doc! { "$addFields": { ASIDE: aside } }
+    };
+    let without = aside(doc! { WITHOUT_ID: true });
+    let unset = doc! { "$unset": Detail::KeyOnly.left_out() };
+    for (given, left) in [
+        (
+            doc! { "_id": 0, "fullDocument": 0 },
+            doc! { "fullDocument": 0 },
+        ),
+        (doc! { "_id": false, "ns": 1 }, doc! { "ns": 1, ASIDE: 1 }),
+    ] {
+        let expected = [without.clone(), unset.clone(), doc! { "$project": left }];
+        assert_eq!(of(given), expected);
+    }
+    // The server takes no empty projection.
+    assert_eq!(of(doc! { "_id": 0 }), [without, unset.clone()]);
+    let kept = doc! { "$project": { "_id": 1, "ns": 1, ASIDE: 1 } };
+    assert_eq!(
+        of(doc! { "_id": 1, "ns": 1 }),
+        [aside(doc! {}), unset, kept]
+    );
 }
 
 #[test]

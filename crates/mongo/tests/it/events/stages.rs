@@ -2,7 +2,7 @@ use mongodb::bson::{Document, doc};
 use tributary_flow::{EventSource, Watch};
 use tributary_model::ErrorKind;
 
-use super::{Following, operations, parsed, raw, watch};
+use super::{Following, behind, operations, parsed, raw, watch};
 use crate::support::Fixture;
 
 async fn with_changes(name: &str) -> (Fixture, tributary_model::Position) {
@@ -116,19 +116,52 @@ async fn a_projection_takes_away_what_it_says_and_the_event_is_known_all_the_sam
 }
 
 #[tokio::test]
-async fn a_projection_without_the_token_is_an_error() {
+async fn a_projection_without_the_token_gives_events_without_it_that_are_known_all_the_same() {
     let (fixture, from) = with_changes("no_token").await;
-    let watch = Watch {
-        stages: vec![raw(&doc! { "$project": { "_id": 0, "ns": 1 } })],
+    let key = || doc! { "_id": 1 };
+    for (projection, expected) in [
+        (
+            doc! { "_id": 0, "documentKey": 1 },
+            doc! { "documentKey": key() },
+        ),
+        (
+            doc! {
+                "_id": false, "operationType": 0, "clusterTime": 0, "wallTime": 0, "ns": 0,
+                "fullDocument": 0, "lsid": 0, "txnNumber": 0,
+            },
+            doc! { "documentKey": key() },
+        ),
+    ] {
+        let watch = Watch {
+            stages: vec![raw(&doc! { "$project": &projection })],
+            is_projected: true,
+            ..watch(Some(&fixture.name), Some("c"))
+        };
+        let mut following = Following::new(&fixture, &watch, &from).await;
+        let event = following.next().await.unwrap();
+        assert_eq!(event.operation, "insert");
+        assert_eq!(parsed(&event), expected, "{projection}");
+        // The token is good: what comes behind the event is what comes next.
+        let behind = behind(&event, &following.position);
+        following.end().await.unwrap();
+        let mut following = Following::new(&fixture, &watch, &behind).await;
+        let next = following.next().await.unwrap();
+        assert_eq!(
+            (next.operation.as_str(), next.token > event.token),
+            ("insert", true)
+        );
+        following.end().await.unwrap();
+    }
+    let all = Watch {
+        stages: vec![raw(&doc! { "$project": { "_id": 0 } })],
         is_projected: true,
         ..watch(Some(&fixture.name), Some("c"))
     };
-    let error = Following::new(&fixture, &watch, &from)
-        .await
-        .failure()
-        .await;
-    assert_eq!(error.kind(), ErrorKind::InvalidData);
-    assert!(error.to_string().contains("_id"), "{error}");
+    let mut following = Following::new(&fixture, &all, &from).await;
+    let event = parsed(&following.next().await.unwrap());
+    assert!(!event.contains_key("_id"), "{event}");
+    assert_eq!(event.get_str("operationType").unwrap(), "insert");
+    following.end().await.unwrap();
 }
 
 #[tokio::test]
