@@ -71,6 +71,8 @@ fn every_operation_has_its_names_and_its_scope() {
             Scope::Database,
             true,
         ),
+        ("CREATE_INDEXES", "createIndexes", Scope::Database, true),
+        ("DROP_INDEXES", "dropIndexes", Scope::Database, true),
         ("DROP_DATABASE", "dropDatabase", Scope::Deployment, false),
     ];
     let scopes = [Scope::Collection, Scope::Database, Scope::Deployment];

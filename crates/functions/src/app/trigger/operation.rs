@@ -121,6 +121,10 @@ operations! {
     ReshardCollection: "RESHARD_COLLECTION", "reshardCollection", Database;
     /// A collection with a longer shard key.
     RefineCollectionShardKey: "REFINE_COLLECTION_SHARD_KEY", "refineCollectionShardKey", Database;
+    /// New indexes of a collection.
+    CreateIndexes: "CREATE_INDEXES", "createIndexes", Database;
+    /// Indexes of a collection that are gone.
+    DropIndexes: "DROP_INDEXES", "dropIndexes", Database;
     /// A database that is gone.
     DropDatabase: "DROP_DATABASE", "dropDatabase", Deployment;
 }
@@ -153,6 +157,8 @@ impl Operation {
                 | Self::ShardCollection
                 | Self::ReshardCollection
                 | Self::RefineCollectionShardKey
+                | Self::CreateIndexes
+                | Self::DropIndexes
         )
     }
 }
