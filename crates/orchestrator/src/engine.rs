@@ -124,6 +124,8 @@ pub struct KnownTrigger {
     pub watches: String,
     /// Whether the configuration has it not run.
     pub is_disabled: bool,
+    /// Whether nobody is shown what its function is called with.
+    pub hides_arguments: bool,
     /// When it is to run next by its schedule.
     pub next_at: Option<DateTime<Utc>>,
 }

@@ -47,6 +47,7 @@ impl KnownTrigger {
             source: trigger.source.as_ref().map(|source| source.name.clone()),
             watches,
             is_disabled: trigger.is_disabled(),
+            hides_arguments: false,
             next_at,
         }
     }
@@ -187,7 +188,7 @@ impl Triggers {
         self.store.dead_letters(filter).await
     }
 
-    /// One dead letter, with what its function was called with.
+    /// One dead letter, with what its function was called with, unless that is not to be shown.
     ///
     /// # Errors
     /// There is no such dead letter, or the state cannot be used.
@@ -195,6 +196,11 @@ impl Triggers {
         let Some((letter, arguments)) = self.store.dead_letter(id).await? else {
             return Err(no_letter(id));
         };
+        let trigger = self.known.get(&letter.trigger);
+        if trigger.is_some_and(|(trigger, _)| trigger.hides_arguments) {
+            let arguments = Vec::new();
+            return Ok(DeadLetterDetail { letter, arguments });
+        }
         let arguments = values(&arguments).map_err(|error| {
             Error::new(ErrorKind::InvalidData, "a dead letter cannot be read")
                 .on("dead letter", id)

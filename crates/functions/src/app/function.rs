@@ -22,7 +22,7 @@ pub struct Function {
     pub is_private: bool,
     /// Whether it says that it runs as the system. All functions do.
     pub runs_as_system: bool,
-    /// Whether its arguments are not to be logged.
+    /// Whether its arguments are not to be shown. Logs of runs have none; dead letters do.
     pub hides_arguments: bool,
 }
 

@@ -140,7 +140,7 @@ pub struct DeadLetterDetail {
     /// The dead letter.
     #[serde(flatten)]
     pub letter: DeadLetterStatus,
-    /// The arguments, as relaxed Extended JSON.
+    /// The arguments, as relaxed Extended JSON; none where those of its function are not to be shown.
     pub arguments: Vec<serde_json::Value>,
 }
 

@@ -23,6 +23,7 @@ fn known(name: &str) -> KnownTrigger {
         source: Some("shop".to_owned()),
         watches: "shop.orders".to_owned(),
         is_disabled: false,
+        hides_arguments: false,
         next_at: None,
     }
 }
@@ -194,4 +195,17 @@ async fn a_dead_letter_is_shown_with_its_arguments() {
     assert!(none.arguments.is_empty());
     let error = triggers.dead_letter("bad").await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidData);
+
+    let hiding = KnownTrigger {
+        hides_arguments: true,
+        ..known("t")
+    };
+    let triggers = Triggers::new(vec![hiding], store.clone());
+    let hidden = triggers.dead_letter("good").await.unwrap();
+    assert!(hidden.arguments.is_empty());
+    // It can be tried again all the same.
+    let these = Letters::These(vec!["good".to_owned()]);
+    assert_eq!(triggers.replay_dead_letters(these).await.unwrap(), 1);
+    let (_, kept) = store.dead_letter("good").await.unwrap().unwrap();
+    assert_eq!(kept, extjson::parse_document(text).unwrap());
 }

@@ -69,7 +69,7 @@ pub(super) async fn build(
         for one in &ready.app.triggers {
             let trigger = of_app(app, &ready, one, &mut deployments).await?;
             built.triggers.push(trigger);
-            built.known.push(Known::of_app(app, one));
+            built.known.push(Known::of_app(app, &ready.app, one));
         }
         if !ready.app.endpoints.is_empty() {
             let endpoints = Endpoints::new(

@@ -34,7 +34,7 @@ impl Known {
         }
     }
 
-    pub(super) fn of_app(app: &config::App, one: &app::Trigger) -> Self {
+    pub(super) fn of_app(app: &config::App, read: &App, one: &app::Trigger) -> Self {
         let (kind, watches, source, cron) = match &one.event {
             app::TriggerEvent::Scheduled(scheduled) => (
                 TriggerKind::Scheduled,
@@ -53,6 +53,10 @@ impl Known {
             }
         };
         let options = app.options_of(&one.name);
+        let function = match &one.function {
+            AppProcessor::Function(function) => read.functions.get(function),
+            AppProcessor::EventBridge(_) => None,
+        };
         Self {
             trigger: KnownTrigger {
                 name: format!("{}/{}", app.name, one.name),
@@ -65,6 +69,7 @@ impl Known {
                 source,
                 watches,
                 is_disabled: options.disabled.unwrap_or(one.disabled),
+                hides_arguments: function.is_some_and(|function| function.hides_arguments),
                 next_at: None,
             },
             cron,
@@ -94,7 +99,7 @@ pub(crate) fn known(plan: &Plan) -> Result<Vec<KnownTrigger>> {
         all.extend(
             read.triggers
                 .iter()
-                .map(|one| Known::of_app(app, one).now()),
+                .map(|one| Known::of_app(app, &read, one).now()),
         );
     }
     all.extend(plan.triggers.values().map(|one| Known::of_plan(one).now()));
@@ -167,3 +172,6 @@ pub(super) fn unknown_triggers(app: &config::App, read: &App) -> Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;
