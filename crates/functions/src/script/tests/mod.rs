@@ -3,6 +3,7 @@ mod builtins;
 mod console;
 mod limits;
 mod modules;
+mod pool;
 mod runs;
 mod services;
 mod sessions;
@@ -16,7 +17,7 @@ use ::bson::{Bson, Document, doc};
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::{Call, Failure, FailureKind, Isolate, Limits, Outcome, Program, Source};
+use super::{Call, Failure, FailureKind, Isolate, Limits, Outcome, Pool, Program, Source};
 use crate::services::{ServiceCall, ServiceError, ServiceScope, Services};
 
 /// What a fake service does with a call.
