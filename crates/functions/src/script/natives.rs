@@ -16,7 +16,7 @@ use tributary_convert::extjson::{self, Mode};
 use tributary_convert::raw::RawElements;
 
 use super::Program;
-use super::bson::{self as values, Reading, Types, Unwritable, raw};
+use super::bson::{self as values, Absent, Reading, Types, Unwritable, raw};
 use super::failure::user_stack;
 use super::host::Host;
 use super::modules::Files;
@@ -228,10 +228,15 @@ fn run<'js>(ctx: &Ctx<'js>, object: &Object<'js>, host: &Rc<Host>) -> Result<()>
     let call = move |ctx: Ctx<'js>,
                      service: Value<'js>,
                      operation: Value<'js>,
-                     arguments: Value<'js>|
+                     arguments: Value<'js>,
+                     is_of_documents: bool|
           -> Result<f64> {
+        let absent = match is_of_documents {
+            true => Absent::Told,
+            false => Absent::LeftOut,
+        };
         let document = with_types(&ctx, |types| {
-            values::write_document(types, &arguments).map_err(|error| raise(&ctx, error))
+            values::write_document(types, &arguments, absent).map_err(|error| raise(&ctx, error))
         })?;
         Ok(number(at.call(ServiceCall {
             service: raw::text(&service)?,

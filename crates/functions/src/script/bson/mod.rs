@@ -8,7 +8,8 @@
 //! | document | object | document of its own enumerable properties; also a `Map` |
 //! | array | array | array |
 //! | binary | `BSON.Binary` | the same; a `Uint8Array` or `ArrayBuffer` is of subtype 0 |
-//! | undefined | `undefined` | left out of documents, null in arrays |
+//! | undefined | `undefined` | left out of documents, null in arrays; null in what MongoDB is given |
+//! | min key, max key | `BSON.MinKey`, `BSON.MaxKey` | the same, also of the classes themselves |
 //! | date | `Date` | date; an invalid one is an error |
 //! | regular expression | `BSON.BSONRegExp` | the same, also of a `RegExp` |
 //! | other types | the class of that name in `BSON` | the same |
@@ -22,9 +23,10 @@ mod read;
 mod write;
 
 use rquickjs::{Ctx, Error, Function, JsLifetime, Object, Result, Value};
+use tributary_convert::raw::kind;
 
 pub(crate) use read::{Reading, read_arguments, read_document, read_field};
-pub(crate) use write::{Unwritable, write_document, write_field};
+pub(crate) use write::{Absent, Unwritable, write_document, write_field};
 
 use raw::Name;
 
@@ -74,6 +76,8 @@ pub(crate) struct Types<'js> {
     prototypes: Vec<Object<'js>>,
     /// The prototypes that tell a kind, by identity.
     kinds: Vec<(usize, Kind)>,
+    /// `BSON.MinKey` and `BSON.MaxKey`, by identity, and the type that each stands for where it is not called.
+    key_classes: [(usize, u8); 2],
     first: Name,
     second: Name,
     to_bson: Name,
@@ -111,12 +115,20 @@ impl<'js> Types<'js> {
         for name in ["Number", "String", "Boolean", "BigInt"] {
             kinds.push((raw::identity(standard(name)?.as_value()), Kind::Boxed));
         }
+        let classes: Object<'js> = made.get("BSON")?;
+        let class = |name: &str| -> Result<usize> {
+            Ok(raw::identity(&classes.get::<_, Value<'js>>(name)?))
+        };
         let name = |text: &str| -> Result<Name> {
             Name::new(ctx, &raw::new_string(ctx, text.as_bytes())?)
         };
         Ok(Self {
             prototypes,
             kinds,
+            key_classes: [
+                (class("MinKey")?, kind::MIN_KEY),
+                (class("MaxKey")?, kind::MAX_KEY),
+            ],
             first: Name::new(ctx, &made.get("FIRST")?)?,
             second: Name::new(ctx, &made.get("SECOND")?)?,
             to_bson: name("toBSON")?,
@@ -150,6 +162,18 @@ impl<'js> Types<'js> {
             raw::define_hidden(&object, self.second, second)?;
         }
         Ok(object.into_value())
+    }
+
+    /// The type of BSON that a class stands for by itself: Atlas's functions write `{ $lt: BSON.MaxKey }`.
+    fn key_class(&self, value: &Value<'js>) -> Option<u8> {
+        if !value.is_function() {
+            return None;
+        }
+        let identity = raw::identity(value);
+        self.key_classes
+            .iter()
+            .find(|(class, _)| *class == identity)
+            .map(|(_, kind)| *kind)
     }
 
     /// The kind of an object.

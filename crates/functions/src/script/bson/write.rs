@@ -75,6 +75,16 @@ impl fmt::Display for Unwritable {
     }
 }
 
+/// What becomes of `undefined`, functions and symbols, for which BSON has nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Absent {
+    /// They are left out of documents and null in arrays, as `JSON.stringify` has it.
+    LeftOut,
+    /// `undefined` is null, as the Node.js driver has it, and functions and symbols are an error: a filter that
+    /// lost a condition would match more than was meant.
+    Told,
+}
+
 /// Writes a value as the field `v` of a document; without that field where it is `undefined` or a function.
 ///
 /// # Errors
@@ -83,7 +93,7 @@ pub(crate) fn write_field<'js>(
     types: &Types<'js>,
     value: &Value<'js>,
 ) -> Result<Vec<u8>, Unwritable> {
-    let mut writer = Writer::new(types);
+    let mut writer = Writer::new(types, Absent::LeftOut);
     let start = writer.open();
     writer.element(Key::Name("v"), value)?;
     writer.close(start)?;
@@ -97,8 +107,9 @@ pub(crate) fn write_field<'js>(
 pub(crate) fn write_document<'js>(
     types: &Types<'js>,
     value: &Value<'js>,
+    absent: Absent,
 ) -> Result<Vec<u8>, Unwritable> {
-    let mut writer = Writer::new(types);
+    let mut writer = Writer::new(types, absent);
     if !value.is_object() || value.is_array() {
         return Err(Unwritable::unfit("a document must be an object"));
     }
@@ -115,15 +126,17 @@ enum Key<'a> {
 
 struct Writer<'a, 'js> {
     types: &'a Types<'js>,
+    absent: Absent,
     out: Vec<u8>,
     /// The objects that the current one is within, by identity.
     within: Vec<usize>,
 }
 
 impl<'a, 'js> Writer<'a, 'js> {
-    fn new(types: &'a Types<'js>) -> Self {
+    fn new(types: &'a Types<'js>, absent: Absent) -> Self {
         Self {
             types,
+            absent,
             out: Vec::with_capacity(256),
             within: Vec::new(),
         }
@@ -227,10 +240,26 @@ impl<'a, 'js> Writer<'a, 'js> {
             self.out.extend_from_slice(&integer.to_le_bytes());
         } else if value.is_object() && !value.is_function() {
             self.object(key, value, true)?;
-        } else if matches!(key, Key::Index(_)) {
-            self.null(key)?;
+        } else if let Some(kind) = self.types.key_class(value) {
+            self.head(kind, key)?;
+        } else {
+            self.absent(key, value)?;
         }
         Ok(())
+    }
+
+    /// Writes what there is in the place of `undefined`, a function or a symbol.
+    fn absent(&mut self, key: Key<'_>, value: &Value<'js>) -> Result<(), Unwritable> {
+        match (self.absent, key) {
+            (Absent::LeftOut, Key::Name(_)) => Ok(()),
+            (Absent::Told, _) if value.is_function() => Err(Unwritable::unfit(
+                "a function is no value that MongoDB can be given",
+            )),
+            (Absent::Told, _) if !value.is_undefined() => Err(Unwritable::unfit(
+                "a symbol is no value that MongoDB can be given",
+            )),
+            _ => self.null(key),
+        }
     }
 
     fn number(&mut self, key: Key<'_>, number: f64) -> Result<(), Unwritable> {
@@ -338,7 +367,7 @@ impl<'a, 'js> Writer<'a, 'js> {
                 break;
             };
             let item = raw::property(value, name)?;
-            if item.is_undefined() {
+            if item.is_undefined() && self.absent == Absent::LeftOut {
                 continue;
             }
             let text = properties.with_name(name, str::to_owned)?;

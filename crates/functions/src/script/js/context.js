@@ -8,12 +8,15 @@
   Object.defineProperty(ServiceError.prototype, "name", { value: "Error", writable: true, configurable: true });
 
   // The place of the call is kept: by the time of the answer, the stack that led to it is gone.
-  function call(service, operation, args) {
+  function ask(service, operation, args, isOfDocuments) {
     const site = new Error();
     return new Promise((resolve, reject) => {
-      waiting.set(host.call(service, operation, args), { resolve, reject, site });
+      waiting.set(host.call(service, operation, args, isOfDocuments), { resolve, reject, site });
     });
   }
+
+  const call = (service, operation, args) => ask(service, operation, args, false);
+  const callOfDocuments = (service, operation, args) => ask(service, operation, args, true);
 
   function settle(id, failure, value) {
     const answer = waiting.get(id);
@@ -69,7 +72,7 @@
   }
 
   const kinds = {
-    mongodb: (service) => mongodb(call, service),
+    mongodb: (service) => mongodb(callOfDocuments, service),
     aws,
     http,
     twilio: (service) => actions((action, [args]) => call(service, action, { args: args ?? {} })),

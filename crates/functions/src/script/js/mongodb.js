@@ -40,6 +40,11 @@
     return options;
   }
 
+  // Arguments and options that are `undefined` are not given. Within documents it is a value of its own.
+  function present(named) {
+    return Object.fromEntries(Object.entries(named).filter(([, value]) => value !== undefined));
+  }
+
   class Cursor {
     #perform;
     #operation;
@@ -270,9 +275,10 @@
   }
 
   return function mongodb(call, service) {
-    async function perform(place, operation, args, given) {
-      const { session, ...options } = given ?? {};
-      const full = { ...place, ...args };
+    async function perform(place, operation, args, chosen) {
+      const { session, ...others } = chosen ?? {};
+      const options = present(others);
+      const full = present({ ...place, ...args });
       if (session !== undefined && session !== null) {
         if (typeof session[NUMBER] !== "function") throw new TypeError("the session is not one of startSession()");
         full.session = await session[NUMBER]();

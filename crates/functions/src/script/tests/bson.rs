@@ -139,6 +139,11 @@ async fn values_of_javascript_have_their_types() {
             doc! { "d": 1 }.into(),
         ),
         (
+            "({ a: BSON.MinKey, b: [BSON.MaxKey], c: BSON.MaxKey() })",
+            doc! { "a": Bson::MinKey, "b": [Bson::MaxKey], "c": Bson::MaxKey }.into(),
+        ),
+        ("BSON.MaxKey", Bson::MaxKey),
+        (
             "[undefined, () => 1, , 1]",
             ::bson::bson!([null, null, null, 1]),
         ),

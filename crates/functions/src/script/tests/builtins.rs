@@ -131,6 +131,10 @@ async fn extended_json_is_written_and_read() {
             "EJSON.stringify([undefined, () => 1, BSON.ObjectId('0123456789abcdef01234567')])",
             "[null,null,{\"$oid\":\"0123456789abcdef01234567\"}]".into(),
         ),
+        (
+            "EJSON.stringify({ a: undefined, f() {}, m: BSON.MaxKey })",
+            "{\"m\":{\"$maxKey\":1}}".into(),
+        ),
         ("EJSON.stringify('text')", "\"text\"".into()),
         ("String(EJSON.stringify(undefined))", "undefined".into()),
         (

@@ -112,6 +112,52 @@ async fn operations_on_collections_are_asked_of_the_service() {
             doc! { "filter": { "a": 1 } },
         ),
         ("coll.deleteMany({})", "deleteMany", doc! { "filter": {} }),
+        // Within documents `undefined` is null: a filter without it would match more than was meant.
+        (
+            "coll.deleteMany({ a: undefined, b: { $in: [undefined] } })",
+            "deleteMany",
+            doc! { "filter": { "a": null, "b": { "$in": [null] } } },
+        ),
+        (
+            "coll.deleteMany(new Map([['a', undefined]]))",
+            "deleteMany",
+            doc! { "filter": { "a": null } },
+        ),
+        (
+            "coll.insertOne({ a: undefined, b: [undefined, , 1], c: { d: undefined } })",
+            "insertOne",
+            doc! { "document": { "a": null, "b": [null, null, 1], "c": { "d": null } } },
+        ),
+        (
+            "coll.updateMany({ a: 1 }, { $set: { b: undefined } }, { arrayFilters: [{ 'x.y': undefined }] })",
+            "updateMany",
+            doc! {
+                "filter": { "a": 1 }, "update": { "$set": { "b": null } },
+                "options": { "arrayFilters": [{ "x.y": null }] },
+            },
+        ),
+        (
+            "coll.bulkWrite([{ deleteMany: { filter: { a: undefined } } }])",
+            "bulkWrite",
+            doc! { "operations": [{ "deleteMany": { "filter": { "a": null } } }] },
+        ),
+        // What is not given is absent.
+        (
+            "coll.deleteMany(undefined)",
+            "deleteMany",
+            doc! { "filter": {} },
+        ),
+        ("coll.updateOne(undefined, undefined)", "updateOne", doc! {}),
+        (
+            "coll.updateOne({}, { $set: { a: 1 } }, { upsert: undefined, other: undefined })",
+            "updateOne",
+            doc! { "filter": {}, "update": { "$set": { "a": 1 } } },
+        ),
+        (
+            "coll.findOne({ a: { $gt: BSON.MinKey, $lt: BSON.MaxKey, $ne: BSON.MaxKey() } })",
+            "findOne",
+            doc! { "filter": { "a": { "$gt": Bson::MinKey, "$lt": Bson::MaxKey, "$ne": Bson::MaxKey } } },
+        ),
         (
             "coll.count({ a: 1 })",
             "count",
@@ -286,6 +332,44 @@ async fn what_cannot_be_bson_is_not_asked_of_a_service() {
         "{outcome:?}"
     );
     assert!(asked.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn functions_and_symbols_are_not_asked_of_a_database() {
+    for (statement, message) in [
+        (
+            "coll.deleteMany({ at: { $lt: Date.now } })",
+            "a function is no value that MongoDB can be given, at filter.at.$lt",
+        ),
+        (
+            "coll.aggregate([{ $match: { a: BSON.ObjectId } }]).toArray()",
+            "a function is no value that MongoDB can be given, at pipeline[0].$match.a",
+        ),
+        (
+            "coll.insertOne({ a: [Symbol('x')] })",
+            "a symbol is no value that MongoDB can be given, at document.a[0]",
+        ),
+    ] {
+        let (outcome, asked) =
+            with_collection(&format!("await {statement};"), |_, _| Reply::Never).await;
+        let failure = failed(&outcome);
+        assert_eq!(
+            (failure.name.as_str(), failure.message.as_str()),
+            ("TypeError", message)
+        );
+        assert!(asked.is_empty(), "{statement}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_other_services_are_not_given_is_left_out() {
+    let fake = Fake::idle();
+    let text = "exports = () => context.services.get('cloud').kinesis().PutRecord({ Data: 'x', ExplicitHashKey: undefined, f() {} });";
+    let isolate = start(program(&[("f", text)]), short(), &fake);
+    let outcome = isolate.run(call("f", vec![])).await;
+    assert!(outcome.result.is_ok(), "{outcome:?}");
+    let (_, arguments) = fake.asked().remove(0);
+    assert_eq!(arguments, doc! { "args": { "Data": "x" } });
 }
 
 #[tokio::test(flavor = "multi_thread")]

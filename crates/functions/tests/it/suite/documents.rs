@@ -84,6 +84,11 @@ const ROWS: &[Row] = &[
     ),
     returns("orders/remove", "[]", "[1, 2, 0]"),
     returns(
+        "orders/forget",
+        r#"[{ "operationType": "delete" }]"#,
+        r#"{ "deletedCount": 2, "left": [{ "_id": 1, "order": 7, "note": null }] }"#,
+    ),
+    returns(
         "orders/report",
         "[]",
         r#"{
