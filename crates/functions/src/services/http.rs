@@ -358,10 +358,18 @@ fn answer(response: &WebResponse, is_head: bool) -> Document {
     bson::doc! {
         "status": format!("{} {reason}", status.as_u16()).trim_end(),
         "statusCode": i32::from(status.as_u16()),
-        "contentLength": length,
+        "contentLength": whole(length),
         "headers": headers,
         "cookies": jar,
         "body": Binary { subtype: BinarySubtype::Generic, bytes: response.body.to_vec() },
+    }
+}
+
+/// A number of JavaScript's, which an int64 would not be.
+fn whole(length: i64) -> Bson {
+    match i32::try_from(length) {
+        Ok(length) => length.into(),
+        Err(_) => Bson::Double(length as f64),
     }
 }
 

@@ -23,7 +23,7 @@ const READS: Row = returns(
         "kind": ["application/json"],
         "trace": "t1",
         "status": 200,
-        "length": 35
+        "isLength": true
     }"#,
 );
 
