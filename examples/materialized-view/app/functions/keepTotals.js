@@ -36,7 +36,7 @@ function share(order, sign) {
 exports = async function (event) {
   const { operationType, fullDocumentBeforeChange: before } = event;
   if (operationType !== "insert" && !before) {
-    // Totals that leave a change out would be wrong from then on: this becomes a dead letter instead.
+    // Totals that leave a change out would be wrong from then on: this suspends the trigger instead.
     throw new Error(`the event ${event._id._data} has no document before the change: turn pre-images on`);
   }
   const shares = [...share(before, -1), ...share(afterwards(event), 1)];

@@ -79,10 +79,15 @@ async fn the_example_puts_the_document_of_each_change_into_a_stream() {
         orders.replace_one(filter, order).await.unwrap();
         2
     };
-    for event in events(&orders, true, act).await {
-        let outcome = stage.call_with("orderToKinesis", event).await;
+    let came = events(&orders, true, act).await;
+    for event in &came {
+        let outcome = stage.call_with("orderToKinesis", event.clone()).await;
         outcome.result.unwrap();
     }
+    let ids = came.iter().map(|event| {
+        let id = event.get_document("_id").unwrap();
+        id.get_str("_data").unwrap().to_owned()
+    });
     let records = stage.records("orders").await;
     let records: Vec<(Value, String)> = records
         .into_iter()
@@ -93,15 +98,19 @@ async fn the_example_puts_the_document_of_each_change_into_a_stream() {
         json!({ "_id": id, "customer": "ada", "lines": ["tea", "jam"] }),
         json!({ "_id": id, "customer": "bob", "lines": [] }),
     ];
-    let expected: Vec<(Value, String)> = expected.map(|data| (data, id.clone())).into();
+    let expected: Vec<(Value, String)> = ids
+        .zip(expected)
+        .map(|(event, document)| (json!({ "event": event, "document": document }), id.clone()))
+        .collect();
     assert_eq!(records, expected);
 
     // A stream that is not there is a run that failed, and is tried again.
     let none = json!({ "StreamName": "orders" });
     stage.aws("kinesis", "DeleteStream", none).await;
-    let event = doc! { "documentKey": { "_id": 1 }, "fullDocument": { "_id": 1 } };
-    let outcome = stage.call_with("orderToKinesis", event).await;
-    assert_eq!(outcome.result.unwrap_err().kind, FailureKind::Thrown);
+    let outcome = stage.call_with("orderToKinesis", came[0].clone()).await;
+    let failure = outcome.result.unwrap_err();
+    assert_eq!(failure.kind, FailureKind::Thrown);
+    assert_eq!(failure.name, "ResourceNotFoundException");
 }
 
 #[tokio::test]
