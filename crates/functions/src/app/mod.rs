@@ -28,7 +28,7 @@ use std::path::Path;
 use bytes::Bytes;
 use tributary_model::{Error, ErrorKind, Result};
 
-use crate::script::{Program, Source};
+use crate::script::{AppMetadata, Program, Source};
 use directory::Directory;
 use fields::Fields;
 use function::Functions;
@@ -75,10 +75,8 @@ impl fmt::Debug for AppSettings<'_> {
 /// An application.
 #[derive(Debug, Clone, Default)]
 pub struct App {
-    /// Its name; that of its directory where it has none.
-    pub name: String,
-    /// Its id in App Services; empty where that is not known.
-    pub id: String,
+    /// What is known of it in App Services. Its name is that of its directory where it has none.
+    pub metadata: AppMetadata,
     /// Its triggers, by name. Those on authentication are left out.
     pub triggers: Vec<Trigger>,
     /// Its functions by name, those of webhooks included.
@@ -221,18 +219,39 @@ impl App {
         {
             self.read_root_file(directory, file, object);
         }
-        if self.name.is_empty() {
-            self.name = directory.name();
-        }
         const META: &str = ".mdb/meta.json";
-        if self.id.is_empty()
-            && directory.has(META)
+        if directory.has(META)
             && let Some(object) = directory.object(META)
         {
-            let mut fields = Fields::new(META, object);
-            let client = fields.text(directory, "client_app_id");
-            let id = client.or_else(|| fields.text(directory, "app_id"));
-            self.id = id.unwrap_or_default();
+            self.read_ids(directory, &mut Fields::new(META, object));
+        }
+        let about = &mut self.metadata;
+        if about.name.is_empty() {
+            about.name = directory.name();
+        }
+        if about.id.is_empty() {
+            about.id = about.client_id.clone();
+        }
+    }
+
+    /// Reads the ids that are not known yet. Older files have that of clients as `app_id`.
+    fn read_ids(&mut self, directory: &mut Directory<'_>, fields: &mut Fields<'_>) {
+        let app = fields.text(directory, "app_id");
+        let client = fields.text(directory, "client_app_id");
+        let project = fields.text(directory, "group_id");
+        let (id, older) = match app {
+            Some(id) if is_object_id(&id) => (Some(id), None),
+            older => (None, older),
+        };
+        let about = &mut self.metadata;
+        for (known, read) in [
+            (&mut about.id, id),
+            (&mut about.client_id, client.or(older)),
+            (&mut about.project_id, project),
+        ] {
+            if known.is_empty() {
+                *known = read.unwrap_or_default();
+            }
         }
     }
 
@@ -243,19 +262,15 @@ impl App {
         object: serde_json::Map<String, serde_json::Value>,
     ) {
         let mut fields = Fields::new(file, object);
-        self.name = fields.text(directory, "name").unwrap_or_default();
-        let id = fields.text(directory, "app_id");
-        let id = id.or_else(|| fields.text(directory, "client_app_id"));
-        self.id = id.unwrap_or_default();
-        // Where App Services ran it.
-        fields.skip(&[
-            "client_app_id",
-            "config_version",
-            "deployment_model",
-            "group_id",
-            "location",
-            "provider_region",
-        ]);
+        self.read_ids(directory, &mut fields);
+        for (known, key) in [
+            (&mut self.metadata.name, "name"),
+            (&mut self.metadata.deployment_model, "deployment_model"),
+            (&mut self.metadata.provider_region, "provider_region"),
+        ] {
+            *known = fields.text(directory, key).unwrap_or_default();
+        }
+        fields.skip(&["config_version", "location"]);
         let environment = fields.text(directory, "environment").unwrap_or_default();
         if environment != self.environment {
             let what = format!(
@@ -319,7 +334,7 @@ impl App {
                 .values()
                 .map(|service| (service.name.clone(), service.kind.name().to_owned()))
                 .collect(),
-            app: (self.id.clone(), self.name.clone()),
+            app: self.metadata.clone(),
         }
     }
 
@@ -328,4 +343,8 @@ impl App {
     pub fn summary(&self) -> Summary {
         Summary::of(self)
     }
+}
+
+fn is_object_id(text: &str) -> bool {
+    text.len() == 24 && text.bytes().all(|digit| digit.is_ascii_hexdigit())
 }

@@ -84,8 +84,8 @@ impl TriggerSummary {
 impl Summary {
     pub(super) fn of(app: &App) -> Self {
         Self {
-            name: app.name.clone(),
-            id: app.id.clone(),
+            name: app.metadata.name.clone(),
+            id: app.metadata.id.clone(),
             environment: app.environment.clone(),
             functions: app.functions.len(),
             modules: app.modules.len(),

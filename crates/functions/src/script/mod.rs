@@ -3,8 +3,8 @@
 //! An [`Isolate`] is a thread with an engine of its own. The thread owns all that its JavaScript is made of, so nothing
 //! is locked; it is told by messages what to run and what services answered. Of the globals that functions find:
 //!
-//! - `EJSON.stringify` writes canonical Extended JSON, as Atlas does, and relaxed with `{ relaxed: true }`;
-//!   `EJSON.parse` gives plain numbers for integers that a number can hold, unless told `{ relaxed: false }`;
+//! - `EJSON.stringify` writes canonical Extended JSON, and relaxed with `{ relaxed: true }`; a number is of the type
+//!   that MongoDB would be given, so `42` is a `$numberInt`, where Atlas documents a `$numberLong`; `EJSON.parse` gives plain numbers for integers that a number can hold, unless told `{ relaxed: false }`;
 //! - `JSON.stringify` writes an `ObjectId` as its digits, a `Long` as a number, a `Decimal128` and a long beyond
 //!   what numbers hold as text, binary data as Base64, and other types as Extended JSON;
 //! - `encodeBodyAsJSON` of HTTP requests writes what `EJSON.stringify` does, as Atlas documents it.
@@ -50,8 +50,25 @@ pub struct Program {
     pub environment_values: BTreeMap<String, Bytes>,
     /// `context.services`: the kind of each, by name: `mongodb`, `aws`, `http`, `twilio`, `github` or `push`.
     pub services: BTreeMap<String, String>,
-    /// `context.app`: the id and name of the application.
-    pub app: (String, String),
+    /// `context.app`.
+    pub app: AppMetadata,
+}
+
+/// What is known of an application in App Services. What is empty is not known.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AppMetadata {
+    /// Its name.
+    pub name: String,
+    /// Its id; the one of clients where no other is known.
+    pub id: String,
+    /// The id by which clients name it, such as `myapp-abcde`.
+    pub client_id: String,
+    /// The id of its project.
+    pub project_id: String,
+    /// How it is deployed: `GLOBAL` or `LOCAL`.
+    pub deployment_model: String,
+    /// Where it is deployed, such as `aws-us-east-1`.
+    pub provider_region: String,
 }
 
 impl fmt::Debug for Program {

@@ -15,11 +15,11 @@ use rquickjs::{Ctx, Error, Exception, Function, Object, Result, Value};
 use tributary_convert::extjson::{self, Mode};
 use tributary_convert::raw::RawElements;
 
-use super::Program;
 use super::bson::{self as values, Absent, Reading, Types, Unwritable, raw};
 use super::failure::user_stack;
 use super::host::Host;
 use super::modules::Files;
+use super::{AppMetadata, Program};
 use crate::services::ServiceCall;
 
 /// Base64 as it is met: with padding or without.
@@ -282,9 +282,25 @@ fn application<'js>(ctx: &Ctx<'js>, object: &Object<'js>, program: &Arc<Program>
     let of = Arc::clone(program);
     let app = move |ctx: Ctx<'js>| -> Result<Object<'js>> {
         let app = Object::new(ctx)?;
-        app.set("id", of.app.0.as_str())?;
-        app.set("name", of.app.1.as_str())?;
-        app.set("environment", of.environment.as_str())?;
+        let AppMetadata {
+            id,
+            name,
+            client_id,
+            project_id,
+            deployment_model,
+            provider_region,
+        } = &of.app;
+        for (key, value) in [
+            ("id", id),
+            ("name", name),
+            ("clientAppId", client_id),
+            ("projectId", project_id),
+            ("model", deployment_model),
+            ("providerRegion", provider_region),
+            ("environment", &of.environment),
+        ] {
+            app.set(key, value.as_str())?;
+        }
         Ok(app)
     };
     object.set("app", Function::new(ctx.clone(), app)?)

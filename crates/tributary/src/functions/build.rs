@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tributary_flow::TriggerLedger;
 use tributary_functions::app::{self, App, Processor as AppProcessor, ServiceKind};
 use tributary_functions::endpoint::Endpoints;
-use tributary_functions::script::{Limits, Program, Source as Script};
+use tributary_functions::script::{AppMetadata, Limits, Program, Source as Script};
 use tributary_functions::services::{
     AwsClient, AwsSettings, HttpLimits, Reach, ReachSettings, ServiceSettings, Services,
 };
@@ -286,7 +286,11 @@ async fn of_plan(one: &config::Trigger, deployments: &mut Deployments) -> Result
         .into(),
         values,
         services: kinds,
-        app: (one.name.clone(), one.name.clone()),
+        app: AppMetadata {
+            name: one.name.clone(),
+            id: one.name.clone(),
+            ..AppMetadata::default()
+        },
         ..Program::default()
     });
     let reach: Arc<dyn Services> = Arc::new(Reach::new(ReachSettings {

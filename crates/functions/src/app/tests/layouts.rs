@@ -8,6 +8,7 @@ use crate::app::{
     App, AppSettings, EndpointMethod, EventBridge, LogAction, Operation, Processor, ReturnType,
     Scope, ServiceKind, TriggerEvent, Validation,
 };
+use crate::script::AppMetadata;
 
 fn current() -> App {
     check(&fixture("current_app"), "production").unwrap_or_else(|problems| panic!("{problems:#?}"))
@@ -20,10 +21,15 @@ fn older() -> App {
 #[test]
 fn the_current_layout_is_read_with_its_triggers() {
     let app = current();
-    assert_eq!(
-        (app.name.as_str(), app.id.as_str()),
-        ("orders", "orders-abcde")
-    );
+    let metadata = AppMetadata {
+        name: "orders".to_owned(),
+        id: "65f0c0ffee65f0c0ffee65f0".to_owned(),
+        client_id: "orders-abcde".to_owned(),
+        project_id: "5e1ec444970199272441a214".to_owned(),
+        deployment_model: "LOCAL".to_owned(),
+        provider_region: "aws-eu-central-1".to_owned(),
+    };
+    assert_eq!(app.metadata, metadata);
     let names: Vec<&str> = app.triggers.iter().map(|t| t.name.as_str()).collect();
     assert_eq!(names, ["bus", "nightly", "onOrder"]);
 
@@ -200,10 +206,14 @@ fn what_the_current_layout_asks_for_and_does_not_get_is_listed() {
 #[test]
 fn the_older_layout_is_read() {
     let app = older();
-    assert_eq!(
-        (app.name.as_str(), app.id.as_str()),
-        ("warehouse", "warehouse-fghij")
-    );
+    let metadata = AppMetadata {
+        name: "warehouse".to_owned(),
+        id: "warehouse-fghij".to_owned(),
+        client_id: "warehouse-fghij".to_owned(),
+        deployment_model: "GLOBAL".to_owned(),
+        ..AppMetadata::default()
+    };
+    assert_eq!(app.metadata, metadata);
     let restock = &app.functions["restock"];
     assert_eq!(restock.source.file, "functions/restock/source.js");
     let names: Vec<&str> = app.triggers.iter().map(|t| t.name.as_str()).collect();
@@ -287,11 +297,9 @@ fn what_the_older_layout_asks_for_and_does_not_get_is_listed() {
 
 #[test]
 fn functions_see_the_application_as_a_program() {
-    let program = current().program();
-    assert_eq!(
-        program.app,
-        ("orders-abcde".to_owned(), "orders".to_owned())
-    );
+    let app = current();
+    let program = app.program();
+    assert_eq!(program.app, app.metadata);
     assert_eq!(program.functions.len(), 4);
     assert!(program.modules.contains_key("mail/words.json"));
     assert_eq!(program.services["mongodb-atlas"], "mongodb");

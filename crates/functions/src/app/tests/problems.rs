@@ -26,14 +26,14 @@ fn a_directory_without_an_application_is_told() {
 #[test]
 fn an_application_may_have_next_to_nothing() {
     let app = right(&[("root_config.json", r#"{"name": "small"}"#)]);
-    assert_eq!(app.name, "small");
+    assert_eq!(app.metadata.name, "small");
     assert!(app.triggers.is_empty() && app.functions.is_empty());
     // Without a file that names it, it is called as its directory.
     let directory = app_of(&[("functions/f.js", EMPTY)]);
     let app = check(directory.path(), "").unwrap();
     let name = directory.path().file_name().unwrap();
-    assert_eq!(app.name.as_str(), name.to_str().unwrap());
-    assert_eq!(app.id, "");
+    assert_eq!(app.metadata.name, name.to_str().unwrap());
+    assert_eq!(app.metadata.id, "");
 }
 
 #[test]
@@ -120,7 +120,11 @@ fn what_is_no_part_of_an_application_is_a_finding() {
         ("README.md", "not looked at"),
         ("trigger_files/t.json", "{}"),
     ]);
-    assert_eq!((app.name.as_str(), app.id.as_str()), ("new", "new-abcde"));
+    let about = &app.metadata;
+    assert_eq!(
+        (about.name.as_str(), about.id.as_str()),
+        ("new", "new-abcde")
+    );
     assert_eq!(
         findings(&app),
         [

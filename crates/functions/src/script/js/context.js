@@ -82,11 +82,15 @@
 
   const services = new Map();
 
+  // Atlas answers `undefined` for a service that there is not; the console says what was wrong with what follows.
   function service(name) {
     const made = services.get(name);
     if (made !== undefined) return made;
     const kind = host.service(String(name));
-    if (kind === undefined) throw new Error(`there is no service '${name}'`);
+    if (kind === undefined) {
+      host.print("warn", `there is no service '${name}'`);
+      return undefined;
+    }
     if (!Object.hasOwn(kinds, kind)) throw new Error(`service '${name}' is of the unknown kind '${kind}'`);
     const client = kinds[kind](String(name));
     services.set(name, client);
@@ -95,6 +99,8 @@
 
   const requests = new Map();
   const app = host.app();
+  const known = (given) => Object.fromEntries(Object.entries(given).filter(([, value]) => value !== ""));
+  const deployment = known({ model: app.model, providerRegion: app.providerRegion });
   const context = {
     functions: { execute: (name, ...args) => find(String(name))(...args) },
     values: { get: (name) => host.value(String(name)) },
@@ -102,7 +108,12 @@
     services: { get: service },
     http: http(""),
     user: { id: "", type: "system", data: {}, custom_data: {}, identities: [] },
-    app: { id: app.id, name: app.name },
+    app: {
+      id: app.id,
+      name: app.name,
+      ...known({ clientAppId: app.clientAppId, projectId: app.projectId }),
+      ...(Object.keys(deployment).length > 0 ? { deployment } : {}),
+    },
     runningAsSystem: () => true,
     get request() {
       const run = host.run();

@@ -112,7 +112,7 @@
     hasNext() { return this.#fill(); }
 
     async next() {
-      if (!(await this.#fill())) return null;
+      if (!(await this.#fill())) return undefined;
       let document = this.#batch[this.#at];
       this.#batch[this.#at] = undefined;
       this.#at += 1;
@@ -120,7 +120,8 @@
       return document;
     }
 
-    tryNext() { return this.next(); }
+    // As the driver has it, which Atlas does not know.
+    async tryNext() { return (await this.#fill()) ? this.next() : null; }
 
     async toArray() {
       const all = [];

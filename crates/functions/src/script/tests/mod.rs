@@ -17,7 +17,9 @@ use ::bson::{Bson, Document, doc};
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::{Call, Failure, FailureKind, Isolate, Limits, Outcome, Pool, Program, Source};
+use super::{
+    AppMetadata, Call, Failure, FailureKind, Isolate, Limits, Outcome, Pool, Program, Source,
+};
 use crate::services::{ServiceCall, ServiceError, ServiceScope, Services};
 
 /// What a fake service does with a call.
@@ -132,7 +134,11 @@ fn program(functions: &[(&str, &str)]) -> Program {
             ("web".to_owned(), "http".to_owned()),
             ("phone".to_owned(), "twilio".to_owned()),
         ]),
-        app: ("app-id".to_owned(), "app-name".to_owned()),
+        app: AppMetadata {
+            id: "app-id".to_owned(),
+            name: "app-name".to_owned(),
+            ..AppMetadata::default()
+        },
         environment: "production".to_owned(),
         ..Program::default()
     }

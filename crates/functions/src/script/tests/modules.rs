@@ -157,6 +157,28 @@ async fn the_context_says_where_the_function_runs() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_context_says_what_is_known_of_the_application() {
+    let mut program = program(&[("f", "exports = () => context.app;")]);
+    program.app = AppMetadata {
+        id: "60c8e59866b0c33d14ee634a".to_owned(),
+        name: "myapp".to_owned(),
+        client_id: "myapp-abcde".to_owned(),
+        project_id: "5e1ec444970199272441a214".to_owned(),
+        deployment_model: String::new(),
+        provider_region: "aws-us-east-1".to_owned(),
+    };
+    let isolate = start(program, short(), &Fake::idle());
+    let expected = doc! {
+        "id": "60c8e59866b0c33d14ee634a", "name": "myapp", "clientAppId": "myapp-abcde",
+        "projectId": "5e1ec444970199272441a214", "deployment": { "providerRegion": "aws-us-east-1" },
+    };
+    assert_eq!(
+        returned(&isolate.run(call("f", vec![])).await),
+        Some(expected.into())
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn each_run_sees_its_own_request() {
     let isolate = isolate(
         "exports = async () => { const before = context.request.n; context.request.seen = before; await new Promise((done) => setTimeout(done, 10)); return [before, context.request.n, context.request.seen]; };",

@@ -208,7 +208,7 @@ async fn a_cursor_reads_batch_after_batch() {
         "return (await coll.aggregate([{ $match: {} }]).toArray()).map((d) => d.n);",
         "const all = []; for await (const d of coll.find()) all.push(d.n); return all;",
         "const all = []; await coll.find().forEach((d) => { all.push(d.n); }); return all;",
-        "const all = []; const c = coll.find(); while (await c.hasNext()) all.push((await c.next()).n); return (await c.next()) === null ? all : 0;",
+        "const all = []; const c = coll.find(); while (await c.hasNext()) all.push((await c.next()).n); return (await c.next()) === undefined && (await c.tryNext()) === null ? all : 0;",
         "const all = []; const c = coll.find(); for (let d; (d = await c.next());) all.push(d.n); return all;",
     ] {
         let (outcome, _) = with_collection(body, answering).await;
@@ -373,9 +373,15 @@ async fn what_other_services_are_not_given_is_left_out() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_service_of_an_unknown_name_is_an_error() {
-    let failure = failure_of("exports = () => context.services.get('nobody');", short()).await;
-    assert_eq!(failure.message, "there is no service 'nobody'");
+async fn a_service_of_an_unknown_name_is_undefined_and_the_console_says_so() {
+    let isolate = isolate("exports = () => context.services.get('nobody') === undefined;");
+    let outcome = isolate.run(call("f", vec![])).await;
+    assert_eq!(returned(&outcome), Some(true.into()));
+    let line = &outcome.console[0];
+    assert_eq!(
+        (line.level, line.text.as_str()),
+        ("warn", "there is no service 'nobody'")
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

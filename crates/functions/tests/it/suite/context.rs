@@ -43,7 +43,7 @@ const ROWS: &[Row] = &[
     returns(
         "context/tellsAboutItself",
         "[]",
-        r#"{ "app": "suite", "user": "system", "asSystem": true, "asked": "undefined" }"#,
+        r#"{ "app": "suite", "region": "aws-eu-central-1", "user": "system", "asSystem": true, "asked": "undefined" }"#,
     ),
 ];
 

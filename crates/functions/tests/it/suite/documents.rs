@@ -46,7 +46,7 @@ const ROWS: &[Row] = &[
     returns(
         "orders/walk",
         "[]",
-        r#"{ "first": 0, "second": 1, "end": null, "total": 66, "ids": [2, 1, 0] }"#,
+        r#"{ "first": 0, "second": 1, "end": "undefined", "total": 66, "ids": [2, 1, 0] }"#,
     ),
     returns(
         "orders/one",
