@@ -1,5 +1,8 @@
 //! The thread that writes a log.
 
+#[cfg(test)]
+mod tests;
+
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,7 +21,7 @@ const COMMIT_BYTES: usize = 32 << 20;
 /// How many events are removed in one transaction.
 const REMOVED_AT_ONCE: u32 = 1000;
 /// How many pages are given back to the file system at once.
-const FREED_AT_ONCE: u32 = 4096;
+const FREED_AT_ONCE: usize = 4096;
 /// How often it is looked for old events, and how far a log without new ones is behind the clock, at most.
 const TICK: Duration = Duration::from_secs(60);
 
@@ -62,11 +65,17 @@ impl Writer {
 
     /// Appends what comes until nobody can send any more, and removes what is old.
     pub(super) fn run(mut self, waiting: &Receiver<Append>) {
-        self.retain();
+        // What has become old since the log was open last.
+        let mut is_behind = true;
         loop {
             let every = self.options().retention / 4;
             let every = every.clamp(Duration::from_millis(10), TICK);
-            match waiting.recv_timeout(every) {
+            let patience = match is_behind {
+                true => Duration::ZERO,
+                false => every,
+            };
+            let mut appended = 0;
+            match waiting.recv_timeout(patience) {
                 Ok(first) => {
                     let mut appends = vec![first];
                     let mut bytes = appends.iter().map(Append::bytes).sum::<usize>();
@@ -76,6 +85,7 @@ impl Writer {
                         bytes += next.bytes();
                         appends.push(next);
                     }
+                    appended = appends.iter().map(|append| append.events.len()).sum();
                     self.append(appends);
                 }
                 Err(RecvTimeoutError::Timeout) => {}
@@ -86,8 +96,8 @@ impl Writer {
                 self.ticked = Instant::now();
                 self.go_with_the_clock();
             }
-            if is_due || self.is_too_large() {
-                self.retain();
+            if is_due || is_behind || self.is_too_large() {
+                is_behind = self.retain(appended);
             }
         }
     }
@@ -177,22 +187,34 @@ impl Writer {
         Ok(state)
     }
 
-    /// Removes what is not to be remembered any more.
-    fn retain(&mut self) {
+    /// Removes some of what is not to be remembered any more, and gives back some of what that took; whether there is
+    /// more. Who appends waits for that only: it is no less than what has just been appended, so that a log that is
+    /// too large does not grow.
+    fn retain(&mut self, appended: usize) -> bool {
         let options = self.options();
-        loop {
+        let mut removed = 0;
+        let tidied = loop {
             match self.remove(&options) {
-                Ok(None) => return,
+                Ok(None) => {
+                    break self
+                        .free()
+                        .map(|freed| removed > 0 || freed == FREED_AT_ONCE);
+                }
                 Ok(Some(state)) => {
                     self.told.send_replace(state);
+                    removed += REMOVED_AT_ONCE as usize;
+                    if removed >= appended {
+                        break self.free().map(|_| true);
+                    }
                 }
-                Err(error) => {
-                    let error = storage(&self.file, "remove old events from", error);
-                    tracing::error!(%error, "old events stay in their log");
-                    return;
-                }
+                Err(error) => break Err(error),
             }
-        }
+        };
+        tidied.unwrap_or_else(|error| {
+            let error = storage(&self.file, "remove old events from", error);
+            tracing::error!(%error, "old events stay in their log");
+            false
+        })
     }
 
     /// Removes some of the events that are too old or too many; none where there are none.
@@ -232,9 +254,21 @@ impl Writer {
         }
         database::set_state(&transaction, state)?;
         transaction.commit()?;
-        let free = format!("PRAGMA incremental_vacuum({FREED_AT_ONCE})");
-        self.connection.execute_batch(&free)?;
         Ok(Some(state))
+    }
+
+    /// Gives pages that hold nothing back to the file system; answers how many.
+    fn free(&self) -> rusqlite::Result<usize> {
+        // Each step of it frees one page.
+        let mut free = self
+            .connection
+            .prepare(&format!("PRAGMA incremental_vacuum({FREED_AT_ONCE})"))?;
+        let mut pages = free.query([])?;
+        let mut freed = 0;
+        while pages.next()?.is_some() {
+            freed += 1;
+        }
+        Ok(freed)
     }
 }
 
