@@ -27,8 +27,6 @@ pub struct Endpoint {
     pub return_type: ReturnType,
     /// Whether it is not served.
     pub disabled: bool,
-    /// Whether it is a webhook: its function is given what was sent as its payload, not as a request.
-    pub is_webhook: bool,
     /// The file that it is written in, relative to the application's directory.
     pub file: String,
 }
@@ -83,8 +81,8 @@ pub enum Validation {
     SecretAsQueryParam(Secret),
     /// By the secret itself, as the header `secret`.
     SecretAsHeader(Secret),
-    /// By a signature of its body with the secret, in the header `Endpoint-Signature`, or
-    /// `X-Hook-Signature` for a webhook.
+    /// By a signature of its body with the secret, in the header `Endpoint-Signature`, `X-Hook-Signature` as for
+    /// webhooks, or `X-Hub-Signature-256` as GitHub sends it.
     VerifyPayload(Secret),
 }
 
@@ -189,23 +187,24 @@ fn read_endpoint(
             None
         }
     };
-    let validation =
-        read_validation(
-            directory,
-            file,
-            validation.as_deref(),
-            |directory| match &secret {
-                Some(name) => directory.secret(file, name),
-                None => {
-                    directory.wrong(
-                        file,
-                        "an endpoint wants a secret and names none",
-                        "name it in `secret_name`",
-                    );
-                    None
-                }
-            },
-        );
+    let validation = read_validation(
+        directory,
+        file,
+        &format!("the endpoint {}", route.as_deref().unwrap_or_default()),
+        ("validation_method", validation.as_deref()),
+        secret.is_some(),
+        |directory| match &secret {
+            Some(name) => directory.secret(file, name),
+            None => {
+                directory.wrong(
+                    file,
+                    "an endpoint wants a secret and names none",
+                    "name it in `secret_name`",
+                );
+                None
+            }
+        },
+    );
     let (route, function) = (route?, function?);
     if !route.starts_with('/') {
         directory.wrong(
@@ -240,7 +239,6 @@ fn read_endpoint(
         respond_result,
         return_type: return_type?,
         disabled,
-        is_webhook: false,
         file: file.to_owned(),
     })
 }
@@ -263,26 +261,51 @@ fn read_method(directory: &mut Directory<'_>, file: &str, name: &str) -> Option<
     found
 }
 
+/// Reads how requests to `of` prove that they may be answered. `written` is where the method stands, and `has_secret`
+/// whether a secret stands beside it.
 fn read_validation(
     directory: &mut Directory<'_>,
     file: &str,
-    method: Option<&str>,
+    of: &str,
+    (written, method): (&str, Option<&str>),
+    has_secret: bool,
     secret: impl FnOnce(&mut Directory<'_>) -> Option<Secret>,
 ) -> Option<Validation> {
-    match method {
-        None | Some("NO_VALIDATION") => Some(Validation::None),
-        Some("SECRET_AS_QUERY_PARAM") => secret(directory).map(Validation::SecretAsQueryParam),
-        Some("SECRET_AS_HEADER") => secret(directory).map(Validation::SecretAsHeader),
-        Some("VERIFY_PAYLOAD") => secret(directory).map(Validation::VerifyPayload),
+    let by: fn(Secret) -> Validation = match method {
+        // Who gives a secret does not mean everybody.
+        None if has_secret => {
+            directory.wrong(
+                file,
+                format!("{of} has a secret, and no `{written}` that says how it is to be given"),
+                format!(
+                    "write `{written}`: SECRET_AS_QUERY_PARAM, SECRET_AS_HEADER or VERIFY_PAYLOAD, or NO_VALIDATION for everybody"
+                ),
+            );
+            return None;
+        }
+        None | Some("NO_VALIDATION") => return Some(Validation::None),
+        Some("SECRET_AS_QUERY_PARAM") => Validation::SecretAsQueryParam,
+        Some("SECRET_AS_HEADER") => Validation::SecretAsHeader,
+        Some("VERIFY_PAYLOAD") => Validation::VerifyPayload,
         Some(other) => {
             directory.wrong(
                 file,
                 format!("there is no validation `{other}`"),
                 "use NO_VALIDATION, SECRET_AS_QUERY_PARAM, SECRET_AS_HEADER or VERIFY_PAYLOAD",
             );
-            None
+            return None;
         }
+    };
+    let secret = secret(directory)?;
+    if secret.as_str().is_empty() {
+        directory.wrong(
+            file,
+            format!("the secret of {of} is empty, so that anybody could give it"),
+            "give it a value, or write NO_VALIDATION if anybody may ask",
+        );
+        return None;
     }
+    Some(by(secret))
 }
 
 /// Reads a webhook. Its function gets a name that no other has, and its route is what App Services serves it
@@ -327,20 +350,25 @@ fn read_webhook(
         Some(method) => read_method(directory, &file, &method),
         None => Some(EndpointMethod::Post),
     };
-    let validation = read_validation(directory, &file, validation.as_deref(), |directory| match (
-        &named, written,
-    ) {
-        (Some(name), _) => directory.secret(&file, name),
-        (None, Some(secret)) => Some(secret),
-        (None, None) => {
-            directory.wrong(
-                &file,
-                "the webhook wants a secret and has none",
-                "write it in `options.secret`, or its name in `options.secret_name`",
-            );
-            None
-        }
-    });
+    let validation = read_validation(
+        directory,
+        &file,
+        &format!("the webhook {of}"),
+        ("options.validationMethod", validation.as_deref()),
+        named.is_some() || written.is_some(),
+        |directory| match (&named, written) {
+            (Some(name), _) => directory.secret(&file, name),
+            (None, Some(secret)) => Some(secret),
+            (None, None) => {
+                directory.wrong(
+                    &file,
+                    "the webhook wants a secret and has none",
+                    "write it in `options.secret`, or its name in `options.secret_name`",
+                );
+                None
+            }
+        },
+    );
     let (name, text) = (name?, text?);
     let function = format!("{service}/incoming_webhooks/{name}");
     let called = Function {
@@ -362,7 +390,6 @@ fn read_webhook(
         respond_result,
         return_type: ReturnType::Ejson,
         disabled,
-        is_webhook: true,
         file,
     })
 }

@@ -60,7 +60,6 @@ fn endpoints(source: &str, change: impl FnOnce(&mut Endpoint)) -> (Endpoints, Ar
         respond_result: true,
         return_type: ReturnType::Json,
         disabled: false,
-        is_webhook: false,
         file: "http_endpoints/config.json".to_owned(),
     };
     change(&mut endpoint);

@@ -138,7 +138,7 @@ fn the_current_layout_is_read_with_its_values_services_and_endpoints() {
     };
     assert_eq!(secret.as_str(), "hidden hello_key");
     assert_eq!(hello.return_type, ReturnType::Json);
-    assert!(hello.respond_result && !hello.disabled && !hello.is_webhook);
+    assert!(hello.respond_result && !hello.disabled);
     assert_eq!(anyone.method, EndpointMethod::Any);
     assert_eq!(anyone.validation, Validation::None);
     assert_eq!(anyone.return_type, ReturnType::Ejson);
@@ -267,7 +267,7 @@ fn the_webhooks_of_the_older_layout_are_endpoints() {
     };
     assert_eq!(hook.route, "/service/hook/incoming_webhook/arrived");
     assert_eq!(hook.method, EndpointMethod::Post);
-    assert!(hook.is_webhook && hook.respond_result);
+    assert!(hook.respond_result);
     let Validation::VerifyPayload(secret) = &hook.validation else {
         panic!("a signature")
     };

@@ -338,6 +338,53 @@ fn what_is_wrong_with_an_endpoint_is_told() {
 }
 
 #[test]
+fn a_secret_that_keeps_nobody_out_is_refused() {
+    const REST: &str = r#""route": "/a", "http_method": "GET", "function_name": "handle""#;
+    for method in [
+        "SECRET_AS_QUERY_PARAM",
+        "SECRET_AS_HEADER",
+        "VERIFY_PAYLOAD",
+    ] {
+        one(
+            &endpoint(&format!(
+                r#"{{{REST}, "validation_method": "{method}", "secret_name": "empty"}}"#
+            )),
+            "http_endpoints/config.json: the secret of the endpoint /a is empty",
+        );
+    }
+    one(
+        &endpoint(&format!(r#"{{{REST}, "secret_name": "mail_key"}}"#)),
+        "the endpoint /a has a secret, and no `validation_method`",
+    );
+    let hook = |options: &str| {
+        wrong(&[
+            HANDLE,
+            (
+                "services/web/config.json",
+                r#"{"name": "web", "type": "http", "config": {}}"#,
+            ),
+            (
+                "services/web/incoming_webhooks/in/config.json",
+                &format!(r#"{{"name": "in", "options": {options}}}"#),
+            ),
+            ("services/web/incoming_webhooks/in/source.js", EMPTY),
+        ])
+    };
+    one(
+        &hook(r#"{"secret": "plain-words"}"#),
+        "services/web/incoming_webhooks/in/config.json: the webhook in has a secret, and no `options.validationMethod`",
+    );
+    one(
+        &hook(r#"{"validationMethod": "SECRET_AS_QUERY_PARAM", "secret": ""}"#),
+        "the webhook wants a secret and has none",
+    );
+    one(
+        &hook(r#"{"validationMethod": "VERIFY_PAYLOAD", "secret_name": "empty"}"#),
+        "the secret of the webhook in is empty",
+    );
+}
+
+#[test]
 fn webhooks_are_read_below_http_endpoints_as_well() {
     let config = r#"{"name": "in", "options": {"httpMethod": "GET",
         "validationMethod": "SECRET_AS_QUERY_PARAM", "secret_name": "mail_key"}}"#;
