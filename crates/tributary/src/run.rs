@@ -51,7 +51,7 @@ pub(crate) async fn run(arguments: RunArguments, stop: CancellationToken) -> Res
     let api_stop = CancellationToken::new();
     let outside = Outside {
         ingests: Some(logs),
-        endpoints: Some(functions),
+        endpoints: Some(functions.clone()),
     };
     let served = match &server {
         Some(server) => Some(
@@ -73,6 +73,7 @@ pub(crate) async fn run(arguments: RunArguments, stop: CancellationToken) -> Res
     api_stop.cancel();
     if let Some(served) = served {
         served.ended().await;
+        functions.recorded().await;
     }
     drop((told, reloads));
     if let Some(telemetered) = telemetered {

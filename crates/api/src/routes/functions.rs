@@ -54,7 +54,7 @@ impl TryFrom<Asked> for FunctionRunFilter {
 #[utoipa::path(
     get, path = "/function-runs", operation_id = "listFunctionRuns", tag = "triggers",
     summary = "Runs of functions that are remembered, the newest first",
-    description = "Those that succeed and write nothing are counted alone, unless they are to be logged.",
+    description = "Of those that succeed and write nothing there are none, unless they are to be logged.",
     params(Asked),
     responses((status = 200, description = "The runs", body = Vec<FunctionRunStatus>))
 )]

@@ -1,5 +1,6 @@
 //! HTTPS endpoints: routes of an application that functions answer.
 
+mod recorder;
 mod request;
 #[cfg(test)]
 mod tests;
@@ -15,13 +16,32 @@ use tributary_flow::TriggerLedger;
 
 use crate::app::{Endpoint, EndpointMethod, ReturnType, Validation};
 use crate::script::{Call, FailureKind, Limits, Outcome, Pool, Program, Source};
-use crate::services::{Services, verify_payload_signature};
+use crate::services::{Services, verify_signature};
 use crate::trigger::run_of;
+use recorder::Recorder;
 
 pub use request::{HttpRequest, HttpResponse};
 
 /// The function that calls the others. No application can have one of this name.
 const ANSWER: &str = "\0answer";
+
+/// The headers of a signature: of an endpoint, of a webhook before there were endpoints, and of GitHub's webhooks.
+const SIGNATURES: [&str; 3] = [
+    "endpoint-signature",
+    "x-hook-signature",
+    "x-hub-signature-256",
+];
+
+/// How the functions of endpoints run.
+#[derive(Debug, Clone, Copy)]
+pub struct EndpointOptions {
+    /// What each may take.
+    pub limits: Limits,
+    /// How many threads they are spread over, at least one.
+    pub threads: usize,
+    /// Runs that succeed are logged, and not only those that fail or write to their console.
+    pub log_successes: bool,
+}
 
 /// The endpoints of an application.
 pub struct Endpoints {
@@ -29,21 +49,25 @@ pub struct Endpoints {
     endpoints: Vec<Endpoint>,
     pool: Pool,
     runs: AtomicU64,
-    ledger: Arc<dyn TriggerLedger>,
+    recorder: Recorder,
 }
 
 impl Endpoints {
-    /// The endpoints of `app`, whose functions run on `threads` threads, at least one.
+    /// The endpoints of `app`, whose runs are recorded in `ledger`.
     #[must_use]
     pub fn new(
         app: String,
         endpoints: Vec<Endpoint>,
         program: &Program,
-        limits: Limits,
+        options: EndpointOptions,
         services: Arc<dyn Services>,
-        threads: usize,
         ledger: Arc<dyn TriggerLedger>,
     ) -> Self {
+        let EndpointOptions {
+            limits,
+            threads,
+            log_successes,
+        } = options;
         let mut program = program.clone();
         let answer = Source {
             file: "tributary/answer.js".to_owned(),
@@ -55,7 +79,7 @@ impl Endpoints {
             endpoints,
             pool: Pool::new(Arc::new(program), limits, services, threads),
             runs: AtomicU64::new(0),
-            ledger,
+            recorder: Recorder::new(ledger, log_successes),
         }
     }
 
@@ -66,29 +90,50 @@ impl Endpoints {
     }
 
     /// The endpoints of a route.
-    fn at<'a>(&'a self, route: &'a str) -> impl Iterator<Item = &'a Endpoint> {
+    fn at<'a>(&'a self, route: &str) -> impl Iterator<Item = &'a Endpoint> {
         let endpoints = self.endpoints.iter();
         endpoints.filter(move |endpoint| endpoint.route == route && !endpoint.disabled)
     }
 
-    /// Answers a request.
-    pub async fn answer(&self, request: HttpRequest) -> HttpResponse {
+    /// Whether a request is to be answered, by what comes before its body.
+    ///
+    /// # Errors
+    /// What is answered in place of that.
+    pub fn admit(&self, request: &HttpRequest) -> Result<(), HttpResponse> {
+        self.admitting(request).map(|_| ())
+    }
+
+    /// The endpoint that a request is to be answered by, unless its body tells against it.
+    fn admitting(&self, request: &HttpRequest) -> Result<&Endpoint, HttpResponse> {
         let mut known = self.at(&request.route).peekable();
         if known.peek().is_none() {
-            return HttpResponse::error(404, "there is no endpoint of this route");
+            let message = "there is no endpoint of this route";
+            return Err(HttpResponse::error(404, message));
         }
-        let Some(endpoint) = known.find(|endpoint| {
+        let endpoint = known.find(|endpoint| {
             endpoint.method == EndpointMethod::Any || endpoint.method.name() == request.method
-        }) else {
-            return HttpResponse::error(
-                405,
-                "the endpoint does not answer requests of this method",
-            );
+        });
+        let Some(endpoint) = endpoint else {
+            let message = "the endpoint does not answer requests of this method";
+            return Err(HttpResponse::error(405, message));
         };
-        if !is_allowed(&endpoint.validation, &request) {
-            return HttpResponse::error(401, "the request does not prove that it may be answered");
+        match is_admitted(&endpoint.validation, request) {
+            true => Ok(endpoint),
+            false => Err(unproven()),
         }
-        let outcome = self.call(endpoint, &request).await;
+    }
+
+    /// Answers a request.
+    pub async fn answer(&self, request: HttpRequest) -> HttpResponse {
+        let endpoint = match self.admitting(&request) {
+            Ok(endpoint) => endpoint,
+            Err(refusal) => return refusal,
+        };
+        if !is_signed(&endpoint.validation, &request) {
+            return unproven();
+        }
+        let cause = format!("endpoint {} {}", request.method, endpoint.route);
+        let outcome = self.call(endpoint, request).await;
         let response = match &outcome.result {
             Ok(_) if !endpoint.respond_result => HttpResponse::status(204),
             Ok(result) => response_of(result).unwrap_or_else(|| {
@@ -103,28 +148,37 @@ impl Endpoints {
                 HttpResponse::error(status, &failure.to_string())
             }
         };
-        let cause = format!("endpoint {} {}", request.method, endpoint.route);
-        let run = run_of(&self.app, &endpoint.function, cause, None, 1, &outcome);
-        if let Err(error) = self.ledger.record(vec![run]).await {
-            tracing::warn!(%error, "the run of an endpoint could not be recorded");
-        }
+        self.recorder.ended(&outcome, || {
+            run_of(&self.app, &endpoint.function, cause, None, 1, &outcome)
+        });
         response
     }
 
-    async fn call(&self, endpoint: &Endpoint, request: &HttpRequest) -> Outcome {
+    /// Returns when all runs that have ended are recorded.
+    pub async fn recorded(&self) {
+        self.recorder.recorded().await;
+    }
+
+    async fn call(&self, endpoint: &Endpoint, request: HttpRequest) -> Outcome {
         let return_type = match endpoint.return_type {
             ReturnType::Json => "JSON",
             ReturnType::Ejson => "EJSON",
         };
-        let given = doc! { "v": [&endpoint.function, request.argument(), return_type] };
+        let arguments = doc! { "v": [&endpoint.function, request.argument(), return_type] };
         let call = Call {
             function: ANSWER.to_owned(),
-            arguments: bytes_of(&given),
+            arguments: bytes_of(&arguments),
             request: Some(bytes_of(&request.context(&self.app, &endpoint.function))),
             run: self.runs.fetch_add(1, Ordering::Relaxed),
         };
+        // The function may wait for its turn, and take long. Until then the body is there once.
+        drop((arguments, request));
         self.pool.run(call).await
     }
+}
+
+fn unproven() -> HttpResponse {
+    HttpResponse::error(401, "the request does not prove that it may be answered")
 }
 
 fn bytes_of(document: &Document) -> Bytes {
@@ -132,30 +186,36 @@ fn bytes_of(document: &Document) -> Bytes {
     bson::serialize_to_vec(document).map_or_else(|_| Bytes::new(), Bytes::from)
 }
 
-fn is_allowed(validation: &Validation, request: &HttpRequest) -> bool {
-    let same = |given: Option<&str>, secret: &str| {
-        given.is_some_and(|given| {
-            bool::from(subtle::ConstantTimeEq::ct_eq(
-                given.as_bytes(),
-                secret.as_bytes(),
-            ))
-        })
-    };
+/// Whether what comes before the body of a request tells that it may be answered, or that its body may tell.
+fn is_admitted(validation: &Validation, request: &HttpRequest) -> bool {
     match validation {
         Validation::None => true,
         Validation::SecretAsQueryParam(secret) => {
-            same(request.query("secret").as_deref(), secret.as_str())
+            is_same(request.query("secret").as_deref(), secret.as_str())
         }
-        Validation::SecretAsHeader(secret) => same(request.header("secret"), secret.as_str()),
-        Validation::VerifyPayload(secret) => {
-            let header = request
-                .header("endpoint-signature")
-                .or_else(|| request.header("x-hook-signature"));
-            header.is_some_and(|header| {
-                verify_payload_signature(secret.as_str(), header, &request.body)
-            })
-        }
+        Validation::SecretAsHeader(secret) => is_same(request.header("secret"), secret.as_str()),
+        Validation::VerifyPayload(_) => signature(request).is_some(),
     }
+}
+
+/// Whether the body of a request is signed, where it is to be.
+fn is_signed(validation: &Validation, request: &HttpRequest) -> bool {
+    let Validation::VerifyPayload(secret) = validation else {
+        return true;
+    };
+    let signature = signature(request);
+    signature.is_some_and(|signature| verify_signature(secret.as_str(), signature, &request.body))
+}
+
+/// The signature of a request.
+fn signature(request: &HttpRequest) -> Option<&str> {
+    SIGNATURES.iter().find_map(|name| request.header(name))
+}
+
+/// Whether a secret was given. It takes as long for a wrong one as for the right one; an empty one is no secret.
+fn is_same(given: Option<&str>, secret: &str) -> bool {
+    let given = given.unwrap_or_default().as_bytes();
+    !secret.is_empty() && bool::from(subtle::ConstantTimeEq::ct_eq(given, secret.as_bytes()))
 }
 
 /// What the function that calls the others has answered.

@@ -6,6 +6,7 @@ use bson::{Bson, Document, doc};
 use bytes::Bytes;
 
 use super::binary;
+use crate::services::canonical_name;
 
 /// A request to an endpoint.
 #[derive(Debug, Clone, Default)]
@@ -54,7 +55,7 @@ impl HttpRequest {
     fn header_lists(&self) -> Document {
         let mut lists = Document::new();
         for (name, value) in &self.headers {
-            let name = canonical(name);
+            let name = canonical_name(name);
             match lists.get_array_mut(&name) {
                 Ok(values) => values.push(Bson::from(value)),
                 Err(_) => {
@@ -100,20 +101,6 @@ impl HttpRequest {
         }
         context
     }
-}
-
-/// A header's name as HTTP/1 has it: `content-type` becomes `Content-Type`.
-fn canonical(name: &str) -> String {
-    let mut is_first = true;
-    let spelled = name.chars().map(|character| {
-        let spelled = match is_first {
-            true => character.to_ascii_uppercase(),
-            false => character.to_ascii_lowercase(),
-        };
-        is_first = character == '-';
-        spelled
-    });
-    spelled.collect()
 }
 
 /// A response of an endpoint.

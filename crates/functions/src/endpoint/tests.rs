@@ -18,6 +18,14 @@ use crate::services::{Reach, ReachSettings, Secret};
 #[derive(Default)]
 struct Runs(Mutex<Vec<FunctionRun>>);
 
+impl Runs {
+    /// Those that have been recorded, when all have.
+    async fn all(&self, endpoints: &Endpoints) -> Vec<FunctionRun> {
+        endpoints.recorded().await;
+        self.0.lock().unwrap().clone()
+    }
+}
+
 #[async_trait]
 impl TriggerLedger for Runs {
     async fn load(&self, _: &str) -> Result<TriggerRecord> {
@@ -52,6 +60,25 @@ impl TriggerLedger for Runs {
 
 /// The one endpoint, `POST /orders`, whose function is `source`.
 fn endpoints(source: &str, change: impl FnOnce(&mut Endpoint)) -> (Endpoints, Arc<Runs>) {
+    endpoints_with(source, options(), change)
+}
+
+fn options() -> EndpointOptions {
+    EndpointOptions {
+        limits: Limits {
+            timeout: Duration::from_secs(5),
+            ..Limits::default()
+        },
+        threads: 2,
+        log_successes: false,
+    }
+}
+
+fn endpoints_with(
+    source: &str,
+    options: EndpointOptions,
+    change: impl FnOnce(&mut Endpoint),
+) -> (Endpoints, Arc<Runs>) {
     let mut endpoint = Endpoint {
         route: "/orders".to_owned(),
         method: EndpointMethod::Post,
@@ -71,19 +98,14 @@ fn endpoints(source: &str, change: impl FnOnce(&mut Endpoint)) -> (Endpoints, Ar
         functions: BTreeMap::from([("answers".to_owned(), source)]),
         ..Program::default()
     };
-    let limits = Limits {
-        timeout: Duration::from_secs(5),
-        ..Limits::default()
-    };
     let runs = Arc::new(Runs::default());
     let services = Arc::new(Reach::new(ReachSettings::default()).unwrap());
     let endpoints = Endpoints::new(
         "shop".to_owned(),
         vec![endpoint],
         &program,
-        limits,
+        options,
         services,
-        2,
         runs.clone(),
     );
     (endpoints, runs)
@@ -141,7 +163,7 @@ async fn a_function_is_given_the_request_and_what_it_returns_is_sent() {
     assert_eq!(said, expected);
     let type_of = ("Content-Type".to_owned(), "application/json".to_owned());
     assert_eq!(response.headers, [type_of]);
-    let runs = runs.0.lock().unwrap();
+    let runs = runs.all(&endpoints).await;
     assert_eq!(runs.len(), 1);
     assert_eq!(runs[0].cause, "endpoint POST /orders");
     assert_eq!(runs[0].console, [("log".to_owned(), "asked".to_owned())]);
@@ -200,7 +222,7 @@ async fn what_a_function_throws_is_told_and_recorded() {
     let response = endpoints.answer(request()).await;
     assert_eq!(response.status, 400);
     assert_eq!(text(&response), r#"{"error":"TypeError: no such order"}"#);
-    let runs = runs.0.lock().unwrap();
+    let runs = runs.all(&endpoints).await;
     let error = runs[0].error.as_ref().unwrap();
     assert_eq!(error.file.as_deref(), Some("functions/answers.js"));
     assert_eq!(error.line, Some(2));
@@ -247,8 +269,15 @@ async fn who_cannot_prove_that_it_may_ask_is_refused() {
     let signature = hex::encode(ring::hmac::sign(&key, &request().body));
     let signed = header("Endpoint-Signature", &format!("sha256={signature}"));
     assert_eq!(by_signature.answer(signed).await.status, 200);
-    let wrong = header("Endpoint-Signature", &format!("sha256={}", "0".repeat(64)));
-    assert_eq!(by_signature.answer(wrong).await.status, 401);
+    // GitHub sends it in a header of its own.
+    for name in ["X-Hook-Signature", "X-Hub-Signature-256"] {
+        let signed = header(name, &format!("sha256={signature}"));
+        assert_eq!(by_signature.answer(signed).await.status, 200, "{name}");
+    }
+    for name in ["Endpoint-Signature", "X-Hub-Signature-256"] {
+        let wrong = header(name, &format!("sha256={}", "0".repeat(64)));
+        assert_eq!(by_signature.answer(wrong).await.status, 401, "{name}");
+    }
     assert_eq!(by_signature.answer(request()).await.status, 401);
 }
 
@@ -265,5 +294,138 @@ async fn other_routes_and_methods_are_not_answered() {
         ..request()
     };
     assert_eq!(endpoints.answer(get).await.status, 405);
-    assert!(runs.0.lock().unwrap().is_empty());
+    assert!(runs.all(&endpoints).await.is_empty());
+}
+
+#[tokio::test]
+async fn an_empty_secret_lets_nobody_in() {
+    let empty = || Secret::from(String::new());
+    for validation in [
+        Validation::SecretAsQueryParam(empty()),
+        Validation::SecretAsHeader(empty()),
+        Validation::VerifyPayload(empty()),
+    ] {
+        let (endpoints, _) = endpoints("exports = () => 1;", |endpoint| {
+            endpoint.validation = validation.clone();
+        });
+        let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, b"");
+        let signature = hex::encode(ring::hmac::sign(&key, &request().body));
+        let open = HttpRequest {
+            raw_query: "secret=".to_owned(),
+            headers: vec![
+                ("secret".to_owned(), String::new()),
+                (
+                    "endpoint-signature".to_owned(),
+                    format!("sha256={signature}"),
+                ),
+            ],
+            ..request()
+        };
+        assert_eq!(endpoints.answer(open).await.status, 401, "{validation:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_comes_before_the_body_is_enough_to_refuse_a_request() {
+    let secret = || Secret::from("the-secret".to_owned());
+    let head = |query: &str, headers: &[(&str, &str)]| {
+        let headers = headers.iter();
+        HttpRequest {
+            raw_query: query.to_owned(),
+            headers: headers
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+                .collect(),
+            body: Bytes::new(),
+            ..request()
+        }
+    };
+    for (validation, right, wrong) in [
+        (
+            Validation::SecretAsQueryParam(secret()),
+            head("secret=the-secret", &[]),
+            head("secret=wrong", &[]),
+        ),
+        (
+            Validation::SecretAsHeader(secret()),
+            head("", &[("secret", "the-secret")]),
+            head("", &[("secret", "wrong")]),
+        ),
+        // Whether it is the right one is told by the body.
+        (
+            Validation::VerifyPayload(secret()),
+            head("", &[("endpoint-signature", "sha256=00")]),
+            head("", &[]),
+        ),
+    ] {
+        let (endpoints, _) = endpoints("exports = () => 1;", |endpoint| {
+            endpoint.validation = validation.clone();
+        });
+        assert_eq!(endpoints.admit(&right), Ok(()), "{validation:?}");
+        let refusal = endpoints.admit(&wrong).unwrap_err();
+        assert_eq!(refusal.status, 401, "{validation:?}");
+        let get = HttpRequest {
+            method: "GET".to_owned(),
+            ..right
+        };
+        assert_eq!(endpoints.admit(&get).unwrap_err().status, 405);
+    }
+}
+
+#[tokio::test]
+async fn runs_are_logged_as_those_of_triggers_are() {
+    let source = "exports = ({ query }) => {
+        if (query.b === 'say') console.log('said');
+        if (query.b === 'throw') throw new Error('thrown');
+    };";
+    for (log_successes, logged) in [(false, 2), (true, 3)] {
+        let options = EndpointOptions {
+            log_successes,
+            ..options()
+        };
+        let (endpoints, runs) = endpoints_with(source, options, |_| {});
+        for query in ["b=silent", "b=say", "b=throw"] {
+            let asked = HttpRequest {
+                raw_query: query.to_owned(),
+                ..request()
+            };
+            endpoints.answer(asked).await;
+        }
+        let runs = runs.all(&endpoints).await;
+        assert_eq!(runs.len(), logged, "{runs:#?}");
+        assert!(runs.iter().any(|run| run.error.is_some()));
+        assert!(runs.iter().any(|run| !run.console.is_empty()));
+    }
+}
+
+#[tokio::test]
+async fn a_body_is_given_back_when_the_function_has_it() {
+    struct Owner(Vec<u8>, #[expect(dead_code)] Arc<()>);
+
+    impl AsRef<[u8]> for Owner {
+        fn as_ref(&self) -> &[u8] {
+            &self.0
+        }
+    }
+
+    let options = EndpointOptions {
+        limits: Limits {
+            timeout: Duration::from_secs(120),
+            ..Limits::default()
+        },
+        ..options()
+    };
+    let waits = "exports = () => new Promise((resolve) => setTimeout(resolve, 100000));";
+    let (endpoints, _) = endpoints_with(waits, options, |_| {});
+    let held = Arc::new(());
+    let asked = HttpRequest {
+        body: Bytes::from_owner(Owner(b"text".to_vec(), Arc::clone(&held))),
+        ..request()
+    };
+    let answering = tokio::spawn(async move { endpoints.answer(asked).await });
+    let deadline = std::time::Instant::now() + Duration::from_secs(30);
+    while Arc::strong_count(&held) > 1 {
+        assert!(std::time::Instant::now() < deadline, "it is kept");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    answering.abort();
 }

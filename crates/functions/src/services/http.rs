@@ -337,7 +337,7 @@ fn answer(response: &WebResponse, is_head: bool) -> Document {
         let values = response.headers.get_all(name).iter();
         let values = values.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
         headers.insert(
-            canonical(name),
+            canonical_name(name.as_str()),
             values.map(Bson::String).collect::<Vec<_>>(),
         );
     }
@@ -386,17 +386,18 @@ fn cookies(headers: &HeaderMap) -> Vec<(String, String)> {
     .collect()
 }
 
-/// A header's name as Atlas writes it: `Content-Type`.
-fn canonical(name: &HeaderName) -> String {
-    let mut starts = true;
-    name.as_str()
-        .chars()
-        .map(|c| {
-            let c = if starts { c.to_ascii_uppercase() } else { c };
-            starts = c == '-';
-            c
-        })
-        .collect()
+/// A header's name as Atlas writes it: `content-type` becomes `Content-Type`.
+pub(crate) fn canonical_name(name: &str) -> String {
+    let mut is_first = true;
+    let spelled = name.chars().map(|character| {
+        let spelled = match is_first {
+            true => character.to_ascii_uppercase(),
+            false => character.to_ascii_lowercase(),
+        };
+        is_first = character == '-';
+        spelled
+    });
+    spelled.collect()
 }
 
 fn wrong(message: impl Into<String>) -> ServiceError {

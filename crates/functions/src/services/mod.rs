@@ -23,11 +23,12 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 pub use aws::{AwsClient, AwsError, AwsSettings, BusEvent};
+pub(crate) use http::canonical_name;
 pub use outbound::OutboundRules;
 pub use push::{FCM, PushCredentials, PushSettings};
 pub use reach::{Reach, ReachSettings, ServiceSettings};
 pub use secret::Secret;
-pub use signature::{verify_github_signature, verify_payload_signature};
+pub use signature::verify_signature;
 pub use twilio::{TWILIO, TwilioSettings};
 pub use web::HttpLimits;
 

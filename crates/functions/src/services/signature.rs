@@ -1,39 +1,21 @@
 //! Whether a request was signed by who knows a secret, as webhooks do it.
 
-use ring::hmac::{self, HMAC_SHA1_FOR_LEGACY_USE_ONLY, HMAC_SHA256};
+use ring::hmac::{self, HMAC_SHA256};
 
-/// Whether a webhook of GitHub's was signed with `secret`.
+/// Whether a request was signed with `secret`.
 ///
-/// `header` is `X-Hub-Signature-256`, `sha256=<hex>`, or the older `X-Hub-Signature`, `sha1=<hex>`. Takes as long
-/// for a wrong signature as for the right one.
+/// `header` is `Endpoint-Signature`, the `X-Hook-Signature` of older webhooks, or the `X-Hub-Signature-256` of GitHub's:
+/// `sha256=<hex>`, the HMAC of the body. Takes as long for a wrong signature as for the right one.
 #[must_use]
-pub fn verify_github_signature(secret: &str, header: &str, body: &[u8]) -> bool {
-    let header = header.trim();
-    match header.split_once('=') {
-        Some(("sha256", hex)) => verify(HMAC_SHA256, secret, hex, body),
-        Some(("sha1", hex)) => verify(HMAC_SHA1_FOR_LEGACY_USE_ONLY, secret, hex, body),
-        _ => false,
-    }
-}
-
-/// Whether a request to an endpoint was signed with `secret`.
-///
-/// `header` is `Endpoint-Signature`, or the `X-Hook-Signature` of older webhooks: `sha256=<hex>`, the HMAC of the
-/// body. Takes as long for a wrong signature as for the right one.
-#[must_use]
-pub fn verify_payload_signature(secret: &str, header: &str, body: &[u8]) -> bool {
-    match header.trim().split_once('=') {
-        Some(("sha256", hex)) => verify(HMAC_SHA256, secret, hex, body),
-        _ => false,
-    }
-}
-
-/// An empty secret would let everybody sign.
-fn verify(algorithm: hmac::Algorithm, secret: &str, hex: &str, body: &[u8]) -> bool {
-    let Ok(signature) = hex::decode(hex) else {
+pub fn verify_signature(secret: &str, header: &str, body: &[u8]) -> bool {
+    let Some(signature) = header.trim().strip_prefix("sha256=") else {
         return false;
     };
-    let key = hmac::Key::new(algorithm, secret.as_bytes());
+    let Ok(signature) = hex::decode(signature) else {
+        return false;
+    };
+    let key = hmac::Key::new(HMAC_SHA256, secret.as_bytes());
+    // An empty secret would let everybody sign.
     !secret.is_empty() && hmac::verify(&key, body, &signature).is_ok()
 }
 
@@ -49,17 +31,9 @@ mod tests {
     #[test]
     fn the_right_signature_is_accepted() {
         let header = format!("sha256={SHA256}");
-        assert!(verify_github_signature(SECRET, &header, BODY));
-        assert!(verify_payload_signature(SECRET, &header, BODY));
-        assert!(verify_payload_signature(
-            SECRET,
-            &format!("sha256={}", SHA256.to_uppercase()),
-            BODY
-        ));
-        let key = hmac::Key::new(HMAC_SHA1_FOR_LEGACY_USE_ONLY, SECRET.as_bytes());
-        let old = format!("sha1={}", hex::encode(hmac::sign(&key, BODY)));
-        assert!(verify_github_signature(SECRET, &old, BODY));
-        assert!(!verify_payload_signature(SECRET, &old, BODY));
+        assert!(verify_signature(SECRET, &header, BODY));
+        let header = format!("sha256={}", SHA256.to_uppercase());
+        assert!(verify_signature(SECRET, &header, BODY));
     }
 
     #[test]
@@ -75,11 +49,10 @@ mod tests {
             (SECRET, "md5=00", BODY),
             (SECRET, "", BODY),
         ] {
-            assert!(!verify_github_signature(secret, header, body), "{header}");
-            assert!(!verify_payload_signature(secret, header, body), "{header}");
+            assert!(!verify_signature(secret, header, body), "{header}");
         }
         let empty = hmac::Key::new(HMAC_SHA256, b"");
         let header = format!("sha256={}", hex::encode(hmac::sign(&empty, BODY)));
-        assert!(!verify_payload_signature("", &header, BODY));
+        assert!(!verify_signature("", &header, BODY));
     }
 }

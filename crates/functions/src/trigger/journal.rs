@@ -11,15 +11,53 @@ use super::Trigger;
 use crate::script::Outcome;
 
 /// How long what came of runs is gathered: a process that is killed repeats so much.
-pub(super) const INTERVAL: Duration = Duration::from_millis(100);
+pub(crate) const INTERVAL: Duration = Duration::from_millis(100);
 /// How many runs that succeeded are logged of each interval. Those that failed all are.
 const LOGGED: usize = 20;
+
+/// Which runs are logged: all that failed, and some of those that succeeded.
+#[derive(Debug, Default)]
+pub(crate) struct RunLog {
+    runs: Vec<FunctionRun>,
+    succeeded: usize,
+}
+
+impl RunLog {
+    /// A run has ended. Its record is made only where it is logged: not of one that succeeded without a word, unless
+    /// `log_successes` says so.
+    pub(crate) fn ended(
+        &mut self,
+        log_successes: bool,
+        outcome: &Outcome,
+        record: impl FnOnce() -> FunctionRun,
+    ) {
+        if outcome.result.is_ok() {
+            let is_told = log_successes || !outcome.console.is_empty();
+            if !is_told || self.succeeded >= LOGGED {
+                return;
+            }
+            self.succeeded += 1;
+        }
+        self.runs.push(record());
+    }
+
+    /// Whether there is nothing to be recorded.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.runs.is_empty()
+    }
+
+    /// Takes what there is, to be recorded; it is done once an [`INTERVAL`].
+    pub(crate) fn take(&mut self) -> Vec<FunctionRun> {
+        self.succeeded = 0;
+        std::mem::take(&mut self.runs)
+    }
+}
 
 /// What came of runs since it was recorded last.
 #[derive(Debug)]
 pub(super) struct Journal {
     progress: Progress,
-    logged: usize,
+    log: RunLog,
     recorded_at: Instant,
 }
 
@@ -27,7 +65,7 @@ impl Journal {
     pub(super) fn new() -> Self {
         Self {
             progress: Progress::default(),
-            logged: 0,
+            log: RunLog::default(),
             recorded_at: Instant::now(),
         }
     }
@@ -40,28 +78,17 @@ impl Journal {
         attempt: u32,
         outcome: &Outcome,
     ) {
-        let failed = outcome.result.is_err();
-        match failed {
-            true => self.progress.failed += 1,
-            false => self.progress.succeeded += 1,
+        match &outcome.result {
+            Ok(_) => self.progress.succeeded += 1,
+            Err(_) => self.progress.failed += 1,
         }
-        if !failed {
-            let is_told = trigger.policy.log_successes || !outcome.console.is_empty();
-            if !is_told || self.logged >= LOGGED {
-                return;
-            }
-            self.logged += 1;
-        }
-        let cause = format!("trigger {}", trigger.name);
-        let run = run_of(
-            &trigger.app,
-            &trigger.function,
-            cause,
-            Some(subject.to_owned()),
-            attempt,
-            outcome,
-        );
-        self.progress.runs.push(run);
+        let log_successes = trigger.policy.log_successes;
+        self.log.ended(log_successes, outcome, || {
+            let cause = format!("trigger {}", trigger.name);
+            let subject = Some(subject.to_owned());
+            let (app, function) = (&trigger.app, &trigger.function);
+            run_of(app, function, cause, subject, attempt, outcome)
+        });
     }
 
     /// An event is not tried any more.
@@ -102,8 +129,8 @@ impl Journal {
 
     /// Takes what there is, to be recorded.
     pub(super) fn take(&mut self) -> Progress {
-        self.logged = 0;
         self.recorded_at = Instant::now();
+        self.progress.runs = self.log.take();
         std::mem::take(&mut self.progress)
     }
 }

@@ -33,7 +33,7 @@ use crate::script::Outcome;
 
 pub use event_bridge::EventBridgeProcessor;
 pub use host::Host;
-pub(crate) use journal::run_of;
+pub(crate) use journal::{INTERVAL, RunLog, run_of};
 pub use live::{DURATION_BOUNDS, Durations, LiveState, LiveTrigger};
 pub use script::ScriptProcessor;
 

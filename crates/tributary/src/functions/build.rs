@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tributary_flow::TriggerLedger;
 use tributary_functions::app::{self, App, Processor as AppProcessor, ServiceKind};
-use tributary_functions::endpoint::Endpoints;
+use tributary_functions::endpoint::{EndpointOptions, Endpoints};
 use tributary_functions::script::{AppMetadata, Limits, Program, Source as Script};
 use tributary_functions::services::{
     AwsClient, AwsSettings, HttpLimits, Reach, ReachSettings, ServiceSettings, Services,
@@ -76,9 +76,12 @@ pub(super) async fn build(
                 app.name.clone(),
                 ready.app.endpoints.clone(),
                 &ready.program,
-                ready.limits,
+                EndpointOptions {
+                    limits: ready.limits,
+                    threads: threads(),
+                    log_successes: app.options.log_successes,
+                },
                 Arc::clone(&ready.services),
-                threads(),
                 Arc::clone(ledger),
             );
             built

@@ -54,6 +54,20 @@ impl FunctionHost {
             .unwrap_or_else(PoisonError::into_inner);
         endpoints.get(app).cloned()
     }
+
+    /// Returns when all runs of endpoints that have ended are recorded.
+    pub(crate) async fn recorded(&self) {
+        let endpoints: Vec<_> = {
+            let endpoints = self
+                .endpoints
+                .read()
+                .unwrap_or_else(PoisonError::into_inner);
+            endpoints.values().cloned().collect()
+        };
+        for endpoints in endpoints {
+            endpoints.recorded().await;
+        }
+    }
 }
 
 #[async_trait]

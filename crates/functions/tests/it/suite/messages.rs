@@ -1,7 +1,7 @@
 //! Text messages, push notifications, and webhooks of GitHub.
 
 use serde_json::{Value, json};
-use tributary_functions::services::verify_github_signature;
+use tributary_functions::services::verify_signature;
 
 use super::stage::Stage;
 use super::table::{Row, ends, returns};
@@ -78,7 +78,7 @@ pub(super) async fn run(stage: &mut Stage) {
     stage.expect("the notification", came, expected);
 
     // What the function finds itself is what GitHub sends.
-    let is_signed = verify_github_signature("hook secret", SIGNATURE, BODY);
+    let is_signed = verify_signature("hook secret", SIGNATURE, BODY);
     stage.expect("the signature of GitHub", is_signed, true);
     stage.rows(GITHUB).await;
     stage.ran.insert("webhooks/github".to_owned());

@@ -138,7 +138,11 @@ async fn an_exported_application_runs_unchanged() {
             ("double", "exports = (n) => n * 2;"),
             (
                 "hello",
-                "exports = ({ query }, response) => { response.setHeader('X-Hello', 'yes'); return { hello: query.name }; };",
+                "exports = ({ query }, response) => {
+  if (query.name === 'ada') console.log('asked');
+  response.setHeader('X-Hello', 'yes');
+  return { hello: query.name };
+};",
             ),
         ],
         &[("total", on_orders(&site, "total", "totals", json!({})))],
@@ -182,6 +186,20 @@ async fn an_exported_application_runs_unchanged() {
         json!({ "hello": "ada" })
     );
 
+    // One that says nothing and succeeds is not logged.
+    let answer = api
+        .send(Method::GET, "/app/shop/endpoint/hello?name=eve")
+        .await;
+    assert_eq!(answer.status(), 200);
+    let list = trigger(&site, &["list"]).ok().stdout;
+    assert!(
+        list.contains("shop/total") && list.contains("orders"),
+        "{list}"
+    );
+    running.stop().ok();
+
+    // What has ended is recorded before the process ends.
+    let (running, _) = site.start().await;
     let runs = trigger(&site, &["runs", "--output", "json"]).ok().rows();
     let runs = runs[0]["runs"].as_array().unwrap().clone();
     let of = |function: &str| {
@@ -190,11 +208,6 @@ async fn an_exported_application_runs_unchanged() {
             .count()
     };
     assert_eq!((of("totals"), of("hello")), (2, 1), "{runs:#?}");
-    let list = trigger(&site, &["list"]).ok().stdout;
-    assert!(
-        list.contains("shop/total") && list.contains("orders"),
-        "{list}"
-    );
     running.stop().ok();
 
     let file = site.file();
