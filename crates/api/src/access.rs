@@ -18,6 +18,11 @@ use crate::problem::Problem;
 /// What anybody may ask: whoever restarts or routes to this process has no token.
 const OPEN: [&str; 2] = ["/health", "/ready"];
 
+/// Whether anybody may ask for this path.
+pub(crate) fn is_open(path: &str) -> bool {
+    OPEN.contains(&path)
+}
+
 /// Who asks.
 #[derive(Debug, Clone)]
 pub(crate) struct Caller(Arc<str>);
@@ -131,7 +136,7 @@ pub(crate) async fn access(
             return refusal.into_response();
         }
         Caller("anonymous".into())
-    } else if OPEN.contains(&request.uri().path()) {
+    } else if is_open(request.uri().path()) {
         Caller("anonymous".into())
     } else {
         let known = presented(request.headers()).and_then(|token| app.tokens.find(token));

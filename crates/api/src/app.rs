@@ -8,6 +8,7 @@ use tributary_orchestrator::config;
 use tributary_orchestrator::control::Control;
 
 use crate::access::Tokens;
+use crate::body::Memory;
 use crate::limits::Limits;
 use crate::openapi::openapi;
 use crate::outside::Outside;
@@ -21,8 +22,16 @@ pub(crate) struct App {
     pub(crate) limits: Limits,
     /// One for each request that may be in flight.
     pub(crate) in_flight: Semaphore,
-    /// One for each unit that bodies of pushed events may have in memory.
-    pub(crate) ingested: Arc<Semaphore>,
+    /// One for each of these that may be a push that is not proven yet.
+    pub(crate) unproven: Semaphore,
+    /// One for each request to an endpoint.
+    pub(crate) answering: Arc<Semaphore>,
+    /// For events that are pushed with a key.
+    pub(crate) ingested: Memory,
+    /// For those of pushes that are not proven yet.
+    pub(crate) unproven_bodies: Memory,
+    /// For requests to endpoints.
+    pub(crate) asked: Memory,
     /// One for each subscriber there may be.
     pub(crate) subscribers: Arc<Semaphore>,
     /// What ends the answers that have no end of their own.
@@ -46,7 +55,11 @@ impl App {
             outside,
             tokens: Tokens::new(&server.tokens),
             in_flight: Semaphore::new(limits.in_flight),
-            ingested: Arc::new(Semaphore::new(limits.ingested)),
+            unproven: Semaphore::new(limits.unproven),
+            answering: Arc::new(Semaphore::new(limits.answering)),
+            ingested: Memory::new(limits.ingested),
+            unproven_bodies: Memory::new(limits.unproven_bodies),
+            asked: Memory::new(limits.asked),
             subscribers: Arc::new(Semaphore::new(limits.subscribers)),
             limits,
             stop,

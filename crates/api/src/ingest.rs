@@ -9,15 +9,24 @@ use tributary_model::Error;
 /// do with that.
 #[async_trait]
 pub trait Ingests: Send + Sync {
-    /// How many bytes the body of a request may have; none where it need not be read, for its headers say that
-    /// it may not push. A source that there is not is like one whose key is wrong.
-    fn admit(&self, name: &str, headers: &HeaderMap) -> Option<usize>;
+    /// How the body of a request is to be read; none where it need not be, for its headers say that it may not
+    /// push. A source that there is not is like one whose key is wrong.
+    fn admit(&self, name: &str, headers: &HeaderMap) -> Option<Admitted>;
 
     /// Takes the events of a request, all of them or none. They are durable when it returns.
     ///
     /// # Errors
     /// Why none has been taken.
     async fn take(&self, name: &str, headers: &HeaderMap, body: Bytes) -> Result<Taken, Refusal>;
+}
+
+/// How the body of a request is to be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Admitted {
+    /// How many bytes it may have.
+    pub largest: usize,
+    /// Whether a key that is right came before it. Otherwise the body itself has to prove that it may be pushed.
+    pub is_proven: bool,
 }
 
 /// What came of a request.

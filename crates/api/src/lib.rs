@@ -11,7 +11,8 @@
 //!
 //! 1. `answer`: a panic becomes an answer, every failure a problem of RFC 9457, every answer has its
 //!    headers, and the access log its line.
-//! 2. `limits`: so many requests at once, so much time for each, so many bytes.
+//! 2. `limits`: so many requests at once, so much time for each, so many bytes (`body`). Requests to endpoints have
+//!    limits of their own, and so have pushes that only their body can prove.
 //! 3. `access`: who asks, and whether that token may do that. Without tokens, only what names this
 //!    machine by an address or as `localhost` is answered, and no other site's page may change anything,
 //!    because a browser can be made to ask on behalf of anybody.
@@ -25,6 +26,7 @@
 mod access;
 mod answer;
 mod app;
+mod body;
 mod ingest;
 mod limits;
 mod openapi;
@@ -43,9 +45,9 @@ use tributary_model::Result;
 use tributary_orchestrator::config;
 use tributary_orchestrator::control::Control;
 
-pub use ingest::{Ingests, Refusal, Taken};
+pub use ingest::{Admitted, Ingests, Refusal, Taken};
 pub use openapi::openapi;
-pub use outside::{Answered, Asked, Endpoints, Outside};
+pub use outside::{Admission, Answered, Asked, Endpoints, Outside};
 pub use server::Served;
 
 /// Serves the API, and what is answered beside it, until `stop`. It listens when this returns.

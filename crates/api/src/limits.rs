@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{Request, State};
 use axum::http::header::RETRY_AFTER;
 use axum::http::{HeaderValue, StatusCode};
@@ -10,10 +9,8 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
 use crate::app::Shared;
+use crate::body::UNIT;
 use crate::problem::Problem;
-
-/// What bodies in memory are counted in, in bytes.
-pub(crate) const INGESTED_UNIT: usize = 1 << 10;
 
 /// The limits that are not configured.
 #[derive(Debug, Clone, Copy)]
@@ -25,10 +22,19 @@ pub(crate) struct Limits {
     pub(crate) head: Duration,
     /// How long open connections have after the stop.
     pub(crate) drain: Duration,
-    /// Requests at once.
+    /// Requests at once, without those to endpoints.
     pub(crate) in_flight: usize,
-    /// What may be in memory at once of events that are pushed, in [`INGESTED_UNIT`]s.
+    /// How many of these may be pushes of whom only the body can prove that they may.
+    pub(crate) unproven: usize,
+    /// Requests to endpoints at once: of their own, as anybody may ask those of an application that wants it so,
+    /// and a function may take long.
+    pub(crate) answering: usize,
+    /// What may be in memory at once of events that are pushed with a key, in [`UNIT`]s.
     pub(crate) ingested: usize,
+    /// What may be of the pushes that are not proven yet.
+    pub(crate) unproven_bodies: usize,
+    /// What may be of requests to endpoints.
+    pub(crate) asked: usize,
     /// Subscribers of events at once; each is a connection, and a copy of every event.
     pub(crate) subscribers: usize,
     /// Connections at once: more wait to be accepted. It is above the number of requests, so that those
@@ -43,7 +49,11 @@ impl Default for Limits {
             head: Duration::from_secs(10),
             drain: Duration::from_secs(5),
             in_flight: 256,
-            ingested: (256 << 20) / INGESTED_UNIT,
+            unproven: 64,
+            answering: 256,
+            ingested: (128 << 20) / UNIT,
+            unproven_bodies: (64 << 20) / UNIT,
+            asked: (64 << 20) / UNIT,
             subscribers: 100,
             connections: 1024,
         }
@@ -68,36 +78,4 @@ pub(crate) fn busy(detail: &str) -> Response {
     let headers = response.headers_mut();
     headers.insert(RETRY_AFTER, HeaderValue::from_static("5"));
     response
-}
-
-/// Reads the body, which no request needs, so that one that is too large is refused also where its length
-/// was not announced, and the connection is good for the next request.
-pub(crate) async fn read_body(request: Request, next: Next) -> Response {
-    let (parts, body) = request.into_parts();
-    // The limit is that of the body itself.
-    match whole(body, usize::MAX).await {
-        Ok(bytes) => {
-            next.run(Request::from_parts(parts, Body::from(bytes)))
-                .await
-        }
-        Err(problem) => problem.into_response(),
-    }
-}
-
-/// Reads a body of so many bytes at most.
-pub(crate) async fn whole(body: Body, limit: usize) -> Result<Bytes, Problem> {
-    to_bytes(body, limit).await.map_err(|error| {
-        let is_too_large =
-            std::iter::successors(std::error::Error::source(&error), |error| error.source())
-                .any(|error| error.to_string() == "length limit exceeded");
-        let (status, detail) = if is_too_large {
-            (StatusCode::PAYLOAD_TOO_LARGE, "the request is too large")
-        } else {
-            (
-                StatusCode::BAD_REQUEST,
-                "the request's body did not come whole",
-            )
-        };
-        Problem::new(status, detail)
-    })
 }

@@ -21,12 +21,23 @@ pub struct Outside {
 /// The endpoints of applications. Each looks itself who asks: tokens of the API have nothing to do with that.
 #[async_trait]
 pub trait Endpoints: Send + Sync {
-    /// How many bytes the body of a request to a route of an application may have; none where there is no such
-    /// application or route.
-    fn admit(&self, app: &str, route: &str) -> Option<usize>;
+    /// What is to be done with a request whose body has not been read: `request` is without it.
+    fn admit(&self, app: &str, request: &Asked) -> Admission;
 
-    /// Answers a request; none where there is no such application.
+    /// Answers a request; none where there is no such application. It is asked to its end, also where nobody waits
+    /// for the answer any more.
     async fn answer(&self, app: &str, request: Asked) -> Option<Answered>;
+}
+
+/// What is to be done with a request to an endpoint.
+#[derive(Debug, Clone)]
+pub enum Admission {
+    /// Its body is to be read, if it has no more than so many bytes.
+    Read(usize),
+    /// This is answered, whatever its body is.
+    Refused(Answered),
+    /// There is no such application or route.
+    Unknown,
 }
 
 /// A request to an endpoint.

@@ -56,10 +56,10 @@ impl Access {
         key && (self.secret.is_none() || signature(headers).is_some())
     }
 
-    /// Whether a signature has to come with a request.
+    /// Whether a key has to come with a request.
     #[must_use]
-    pub fn wants_signature(&self) -> bool {
-        self.secret.is_some()
+    pub fn wants_key(&self) -> bool {
+        self.key.is_some()
     }
 
     /// Whether a request may push.

@@ -94,10 +94,10 @@ impl Intake {
         self.access.admits(headers)
     }
 
-    /// Whether a signature has to come with a request.
+    /// Whether a key has to come with a request.
     #[must_use]
-    pub fn wants_signature(&self) -> bool {
-        self.access.wants_signature()
+    pub fn wants_key(&self) -> bool {
+        self.access.wants_key()
     }
 
     /// Whether a request looks as if it were signed, which only its body can tell.

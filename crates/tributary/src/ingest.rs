@@ -7,7 +7,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::HeaderMap;
-use tributary_api::{Ingests, Refusal, Taken};
+use tributary_api::{Admitted, Ingests, Refusal, Taken};
 use tributary_flow::{CollectionInfo, LoadSink, Loading, Opened};
 use tributary_ingest::{Access, EventLog, Intake, LogOptions, Refused};
 use tributary_lake::FileSink;
@@ -103,16 +103,24 @@ fn options(ingest: &Ingest) -> LogOptions {
 
 #[async_trait]
 impl Ingests for Logs {
-    fn admit(&self, name: &str, headers: &HeaderMap) -> Option<usize> {
+    fn admit(&self, name: &str, headers: &HeaderMap) -> Option<Admitted> {
         let intakes = self.intakes.read().unwrap_or_else(PoisonError::into_inner);
-        let own = intakes.get(name).filter(|own| !own.wants_signature());
+        let own = intakes.get(name).filter(|own| own.wants_key());
         if let Some(own) = own.filter(|own| own.admits(headers)) {
-            return Some(own.largest_request());
+            return Some(Admitted {
+                largest: own.largest_request(),
+                is_proven: true,
+            });
         }
         // Whether there is a source of that name is not to be told by how much of a body is read.
-        let signed = intakes.values().filter(|intake| intake.wants_signature());
-        let largest = signed.map(|intake| intake.largest_request()).max();
-        largest.filter(|_| Intake::is_signed(headers))
+        let by_body = intakes.values().filter(|intake| !intake.wants_key());
+        let largest = by_body.map(|intake| intake.largest_request()).max();
+        largest
+            .filter(|_| Intake::is_signed(headers))
+            .map(|largest| Admitted {
+                largest,
+                is_proven: false,
+            })
     }
 
     async fn take(&self, name: &str, headers: &HeaderMap, body: Bytes) -> Result<Taken, Refusal> {
@@ -157,5 +165,79 @@ impl<F: Fn(Loading) -> FileSink + Send + Sync> LoadSink for FromBeginnings<F> {
             loading.lacking.insert(collection.namespace.clone(), from);
         }
         (self.sink)(loading).open(source, collection).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    /// Which sources there are: by whether they have a key and a secret for signatures, and their largest request.
+    fn logs(directory: &Path, sources: &[(&str, bool, bool, usize)]) -> Logs {
+        let logs = Logs::default();
+        let sources = sources.iter().map(|(name, has_key, has_secret, largest)| {
+            let ingest = Ingest {
+                key: has_key.then(|| "the-key".into()),
+                hmac: has_secret.then(|| "the-secret".into()),
+                retention: Duration::from_secs(60),
+                largest_log: None,
+                largest_request: *largest,
+            };
+            ((*name).to_owned(), ingest)
+        });
+        logs.open(directory, &sources.collect::<Vec<_>>()).unwrap();
+        logs
+    }
+
+    fn headers(key: Option<&str>, is_signed: bool) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        if let Some(key) = key {
+            headers.insert("x-api-key", key.parse().unwrap());
+        }
+        if is_signed {
+            headers.insert("x-signature-256", "sha256=00".parse().unwrap());
+        }
+        headers
+    }
+
+    #[test]
+    fn a_key_is_looked_at_before_the_body_also_where_that_is_signed() {
+        let directory = tempfile::tempdir().unwrap();
+        let logs = logs(directory.path(), &[("both", true, true, 10)]);
+        let admit = |key, is_signed| logs.admit("both", &headers(key, is_signed));
+        assert_eq!(admit(None, true), None);
+        assert_eq!(admit(Some("wrong"), true), None);
+        assert_eq!(admit(Some("the-key"), false), None);
+        let proven = Admitted {
+            largest: 10,
+            is_proven: true,
+        };
+        assert_eq!(admit(Some("the-key"), true), Some(proven));
+    }
+
+    #[test]
+    fn what_only_a_body_can_prove_is_read_alike_for_all_sources() {
+        let directory = tempfile::tempdir().unwrap();
+        let sources = [
+            ("both", true, true, 10),
+            ("signed", false, true, 20),
+            ("keyed", true, false, 30),
+        ];
+        let logs = logs(directory.path(), &sources);
+        let unproven = Admitted {
+            largest: 20,
+            is_proven: false,
+        };
+        for name in ["both", "signed", "keyed", "none"] {
+            let admit = |key, is_signed| logs.admit(name, &headers(key, is_signed));
+            assert_eq!(admit(None, true), Some(unproven), "{name}");
+            assert_eq!(admit(Some("wrong"), false), None, "{name}");
+        }
+        let keyed = logs
+            .admit("keyed", &headers(Some("the-key"), true))
+            .unwrap();
+        assert_eq!((keyed.largest, keyed.is_proven), (30, true));
     }
 }

@@ -3,20 +3,19 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::body::{Body, Bytes, HttpBody};
+use axum::body::{Body, Bytes};
 use axum::extract::{Path, Request, State};
-use axum::http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, Version};
+use axum::http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
-use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::timeout;
+use tokio::sync::{OwnedSemaphorePermit, SemaphorePermit};
 use tributary_model::Error;
 use utoipa::ToSchema;
 
 use crate::app::{App, Shared};
-use crate::ingest::{Ingests, Refusal, Taken};
-use crate::limits::{INGESTED_UNIT, busy, whole};
+use crate::body::{Unread, unread};
+use crate::ingest::{Admitted, Ingests, Refusal, Taken};
 use crate::problem::{MEDIA_TYPE, Problem};
 
 /// What came of a request.
@@ -81,21 +80,17 @@ pub(super) async fn push(
     request: Request,
 ) -> Response {
     let (parts, body) = request.into_parts();
-    let is_http1 = parts.version <= Version::HTTP_11;
-    let read = match admitted(&app, &name, &parts.headers) {
-        Some((ingests, limit)) => read(&app, body, limit).await.map(|read| (ingests, read)),
-        None => Err(refused(Refusal::Unauthenticated)),
+    let Some((ingests, admitted)) = admitted(&app, &name, &parts.headers) else {
+        return unread(parts.version, refused(Refusal::Unauthenticated));
     };
-    let (ingests, (body, _room)) = match read {
+    // Both are held until the answer.
+    let (body, _room, _place) = match read(&app, body, admitted).await {
         Ok(read) => read,
-        Err(mut refusal) => {
-            // What is left of the body would stand before the next request.
-            if is_http1 {
-                let close = HeaderValue::from_static("close");
-                refusal.headers_mut().insert(CONNECTION, close);
-            }
-            return refusal;
+        Err(Unread::TooLarge) => {
+            let refusal = Refusal::TooLarge(admitted.largest);
+            return unread(parts.version, refused(refusal));
         }
+        Err(why) => return unread(parts.version, why.into_response()),
     };
     match ingests.take(&name, &parts.headers, body).await {
         Ok(Taken {
@@ -110,37 +105,32 @@ pub(super) async fn push(
     }
 }
 
-/// What takes events, and the largest body that it takes; none where the body need not be read.
+/// What takes events, and how the body is to be read; none where it need not be.
 fn admitted<'a>(
     app: &'a App,
     name: &str,
     headers: &HeaderMap,
-) -> Option<(&'a Arc<dyn Ingests>, usize)> {
+) -> Option<(&'a Arc<dyn Ingests>, Admitted)> {
     let ingests = app.outside.ingests.as_ref()?;
     Some((ingests, ingests.admit(name, headers)?))
 }
 
-/// Reads a body once there is room for it in memory, which is taken until the answer.
-pub(super) async fn read(
+/// Reads a body, with the room and the place that it takes. One that has to prove itself gets a part of both, so that
+/// nobody is kept from pushing by who may not.
+async fn read(
     app: &App,
     body: Body,
-    limit: usize,
-) -> Result<(Bytes, OwnedSemaphorePermit), Response> {
-    let announced = body.size_hint().exact();
-    let largest = announced.map_or(limit, |bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
-    if largest > limit {
-        return Err(refused(Refusal::TooLarge(limit)));
+    admitted: Admitted,
+) -> Result<(Bytes, OwnedSemaphorePermit, Option<SemaphorePermit<'_>>), Unread> {
+    let Admitted { largest, is_proven } = admitted;
+    if is_proven {
+        let patience = app.limits.head;
+        let read = app.ingested.read_reserved(body, largest, patience).await;
+        return read.map(|(body, room)| (body, room, None));
     }
-    let units = (largest / INGESTED_UNIT + 1).min(app.limits.ingested);
-    let room =
-        Arc::clone(&app.ingested).acquire_many_owned(u32::try_from(units).unwrap_or(u32::MAX));
-    let Ok(Ok(room)) = timeout(app.limits.head, room).await else {
-        return Err(busy("too much is pushed at once; try again later"));
-    };
-    match whole(body, limit).await {
-        Ok(body) => Ok((body, room)),
-        Err(problem) => Err(problem.into_response()),
-    }
+    let place = app.unproven.try_acquire().map_err(|_| Unread::NoRoom)?;
+    let (body, room) = app.unproven_bodies.read_arriving(body, largest).await?;
+    Ok((body, room, Some(place)))
 }
 
 fn refused(refusal: Refusal) -> Response {

@@ -25,7 +25,8 @@ use utoipa_axum::routes;
 use crate::access::access;
 use crate::answer::answer;
 use crate::app::Shared;
-use crate::limits::{in_flight, read_body};
+use crate::body::read_body;
+use crate::limits::in_flight;
 use crate::openapi;
 use crate::problem::Problem;
 
@@ -112,17 +113,17 @@ pub(crate) fn router(app: Shared, largest_request: usize) -> Router {
         .layer(RequestBodyLimitLayer::new(largest_request))
         .layer(from_fn_with_state(app.clone(), access));
     // What none of them knows is answered by the one that is merged, behind its access.
-    let timed = ingested
+    let limited = ingested
         .merge(controlled)
         .layer(TimeoutLayer::with_status_code(
             StatusCode::REQUEST_TIMEOUT,
             app.limits.request,
-        ));
-    // Functions have a limit of their own.
+        ))
+        .layer(from_fn_with_state(app.clone(), in_flight));
+    // Endpoints have limits of their own.
     Router::new()
         .route("/app/{name}/endpoint/{*route}", any(endpoints::answer))
-        .merge(timed)
-        .layer(from_fn_with_state(app.clone(), in_flight))
+        .merge(limited)
         .layer(from_fn(answer))
         .with_state(app)
 }

@@ -11,7 +11,7 @@ use tributary_model::{Error, ErrorKind};
 
 use super::{Fixture, OPERATOR, problem, server};
 use crate::limits::Limits;
-use crate::{Ingests, Refusal, Taken};
+use crate::{Admitted, Ingests, Refusal, Taken};
 
 /// The key of the one source that there is, `atlas`.
 const KEY: &str = "the-key";
@@ -26,9 +26,13 @@ pub(super) struct Pushed {
 
 #[async_trait]
 impl Ingests for Pushed {
-    fn admit(&self, name: &str, headers: &HeaderMap) -> Option<usize> {
-        let key = headers.get("x-api-key")?;
-        (name == "atlas" && key == KEY).then_some(LIMIT)
+    fn admit(&self, name: &str, headers: &HeaderMap) -> Option<Admitted> {
+        let is_proven = headers.get("x-api-key").is_some_and(|key| key == KEY);
+        let is_signed = headers.contains_key("x-signature-256");
+        (name == "atlas" && (is_proven || is_signed)).then_some(Admitted {
+            largest: LIMIT,
+            is_proven,
+        })
     }
 
     async fn take(&self, name: &str, _: &HeaderMap, body: Bytes) -> Result<Taken, Refusal> {
@@ -190,5 +194,48 @@ async fn bodies_wait_until_there_is_room_for_them() {
             std::time::Instant::now() < deadline,
             "there was always room"
         );
+    }
+}
+
+#[tokio::test]
+async fn pushes_that_are_not_proven_keep_no_key_from_pushing() {
+    // All room for them is smaller than one of them, or there is one place.
+    let bytes = Limits {
+        unproven_bodies: 2,
+        ..Limits::default()
+    };
+    let places = Limits {
+        unproven: 1,
+        ..Limits::default()
+    };
+    let head = format!(
+        "POST /ingest/atlas HTTP/1.1\r\nHost: localhost\r\nX-Signature-256: sha256=00\r\nContent-Length: {LIMIT}\r\n\r\n"
+    );
+    let begun = format!("{head}{}", "x".repeat(1500));
+    for limits in [bytes, places] {
+        let fixture = Fixture::with(server(), limits).await;
+        let signed = |body: &'static str| {
+            let request = fixture.request(Method::POST, "/ingest/atlas");
+            request
+                .header("x-signature-256", "sha256=00")
+                .body(body)
+                .send()
+        };
+        assert_eq!(signed("x").await.unwrap().status(), StatusCode::OK);
+        let mut stalled = Vec::new();
+        let refused = super::until("there is no room for another", async || {
+            let answer = signed("x").await.unwrap();
+            if answer.status() != StatusCode::OK {
+                return Some(answer);
+            }
+            // The one before may have come while there was no room for it.
+            stalled.push(fixture.open(&begun).await);
+            None
+        })
+        .await;
+        assert!(refused.headers().contains_key("retry-after"));
+        problem(refused, 503).await;
+        let pushed = fixture.push(vec![b'x'; LIMIT]).send().await.unwrap();
+        assert_eq!(pushed.status(), StatusCode::OK);
     }
 }

@@ -43,6 +43,16 @@ async fn a_request_that_takes_too_long_is_a_problem() {
 }
 
 #[tokio::test]
+async fn whether_it_is_ready_is_answered_before_a_body_has_come() {
+    let fixture = Fixture::with_tokens().await;
+    let rest = "HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\n\r\n";
+    for path in ["/health", "/ready"] {
+        let answer = fixture.raw(&format!("GET {path} {rest}")).await;
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    }
+}
+
+#[tokio::test]
 async fn one_request_too_many_is_told_so_and_the_others_are_answered() {
     let fixture = Fixture::new().await;
     let permits = fixture.fake.gate.forget_permits(usize::MAX);

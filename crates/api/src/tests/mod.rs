@@ -11,7 +11,7 @@ mod routes;
 mod tls;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use reqwest::{Client, Method, RequestBuilder, Response};
 use serde_json::Value;
@@ -57,6 +57,7 @@ fn tokens() -> Vec<Token> {
 struct Fixture {
     fake: Arc<Fake>,
     pushed: Arc<Pushed>,
+    echo: Arc<Echo>,
     served: Served,
     stop: CancellationToken,
     client: Client,
@@ -77,9 +78,10 @@ impl Fixture {
         let stop = CancellationToken::new();
         let control = Arc::clone(&fake) as _;
         let pushed = Arc::new(Pushed::default());
+        let echo = Arc::new(Echo::default());
         let outside = Outside {
             ingests: Some(Arc::clone(&pushed) as _),
-            endpoints: Some(Arc::new(Echo)),
+            endpoints: Some(Arc::clone(&echo) as _),
         };
         let served = serve(&server, control, outside, stop.clone(), limits);
         let served = served.await.unwrap();
@@ -87,6 +89,7 @@ impl Fixture {
         Self {
             fake,
             pushed,
+            echo,
             served,
             stop,
             client: client.unwrap(),
@@ -106,17 +109,35 @@ impl Fixture {
         self.request(Method::POST, path).send().await.unwrap()
     }
 
-    /// Sends bytes as they are, and answers what comes back until the server closes.
-    async fn raw(&self, request: &str) -> String {
+    /// Sends bytes as they are, and leaves the connection open.
+    async fn open(&self, request: &str) -> TcpStream {
         let address = self.served.address();
         let address = address.split_once("://").unwrap().1;
         let mut stream = TcpStream::connect(address).await.unwrap();
         stream.write_all(request.as_bytes()).await.unwrap();
+        stream
+    }
+
+    /// Sends bytes as they are, and answers what comes back until the server closes.
+    async fn raw(&self, request: &str) -> String {
+        let mut stream = self.open(request).await;
         let mut answer = Vec::new();
         let read = stream.read_to_end(&mut answer);
         let read = tokio::time::timeout(PATIENCE, read).await;
         let _reset = read.expect("the server closes");
         String::from_utf8(answer).unwrap()
+    }
+}
+
+/// Asks again and again until there is something.
+async fn until<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = ask().await {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "waited in vain until {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
 

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
-use tributary_api::{Answered, Asked, Endpoints};
+use tributary_api::{Admission, Answered, Asked, Endpoints};
 use tributary_functions::endpoint::{HttpRequest, HttpResponse};
 
 use super::FunctionHost;
@@ -12,39 +12,37 @@ const LARGEST_REQUEST: usize = 18 << 20;
 
 #[async_trait]
 impl Endpoints for FunctionHost {
-    fn admit(&self, app: &str, route: &str) -> Option<usize> {
-        let endpoints = self.endpoints_of(app)?;
-        endpoints.has_route(route).then_some(LARGEST_REQUEST)
+    fn admit(&self, app: &str, asked: &Asked) -> Admission {
+        let endpoints = self.endpoints_of(app);
+        let Some(endpoints) = endpoints.filter(|endpoints| endpoints.has_route(&asked.route))
+        else {
+            return Admission::Unknown;
+        };
+        match endpoints.admit(&request_of(asked.clone())) {
+            Ok(()) => Admission::Read(LARGEST_REQUEST),
+            Err(refusal) => Admission::Refused(answered(refusal)),
+        }
     }
 
     async fn answer(&self, app: &str, asked: Asked) -> Option<Answered> {
-        let headers = asked.headers.iter().map(|(name, value)| {
-            let value = String::from_utf8_lossy(value.as_bytes()).into_owned();
-            (name.as_str().to_owned(), value)
-        });
-        let request = HttpRequest {
-            method: asked.method.as_str().to_owned(),
-            route: asked.route,
-            url: asked.path,
-            raw_query: asked.query,
-            headers: headers.collect(),
-            body: asked.body,
-            remote: asked.remote,
-        };
         let endpoints = self.endpoints_of(app)?;
-        // What was begun is done and recorded, whether or not whoever asked still waits for it.
-        let answering = tokio::spawn(async move { endpoints.answer(request).await });
-        Some(match answering.await {
-            Ok(response) => answered(response),
-            Err(panic) => {
-                tracing::error!(error = %panic, "an endpoint ended early");
-                Answered {
-                    status: StatusCode::INTERNAL_SERVER_ERROR,
-                    headers: HeaderMap::new(),
-                    body: bytes::Bytes::new(),
-                }
-            }
-        })
+        Some(answered(endpoints.answer(request_of(asked)).await))
+    }
+}
+
+fn request_of(asked: Asked) -> HttpRequest {
+    let headers = asked.headers.iter().map(|(name, value)| {
+        let value = String::from_utf8_lossy(value.as_bytes()).into_owned();
+        (name.as_str().to_owned(), value)
+    });
+    HttpRequest {
+        method: asked.method.as_str().to_owned(),
+        route: asked.route,
+        url: asked.path,
+        raw_query: asked.query,
+        headers: headers.collect(),
+        body: asked.body,
+        remote: asked.remote,
     }
 }
 
