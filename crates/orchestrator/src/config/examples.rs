@@ -39,11 +39,15 @@ fn the_example_for_compose_is_a_plan_without_problems() {
 fn variable(name: &str) -> Option<String> {
     let value = match name {
         "MONGODB_URI" => "mongodb://tributary:secret@db.example.net/shop?replicaSet=rs0",
-        "POSTGRES_URI" | "WAREHOUSE_URI" => "postgres://tributary:secret@db.example.net/reports",
+        "POSTGRES_URI" | "WAREHOUSE_URI" | "WAREHOUSE" => {
+            "postgres://tributary:secret@db.example.net/reports"
+        }
         "REDSHIFT_URI" => "redshift://tributary:secret@db.example.net/analytics",
         "S3_STAGING" => "s3://staging/tributary",
         "QUEUE_URL" => "https://sqs.eu-central-1.amazonaws.com/123456789012/objects",
-        name if name.ends_with("_URL") => "https://hooks.example.net/services/secret",
+        name if name.ends_with("_URL") || name.ends_with("_WEBHOOK") => {
+            "https://hooks.example.net/services/secret"
+        }
         // Their defaults are what is read.
         "EXTRACT_CRON" | "IAM_ROLE" => return None,
         _ => "0123456789abcdef",
@@ -97,5 +101,22 @@ fn every_example_is_a_plan_without_problems() {
             || !plan.triggers.is_empty()
             || !plan.apps.is_empty();
         assert!(does_something, "{}", file.display());
+    }
+}
+
+#[test]
+fn every_configuration_of_the_readme_is_a_plan_without_problems() {
+    let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../README.md");
+    let readme = std::fs::read_to_string(readme).unwrap();
+    let blocks = readme.split("```yaml\n").skip(1);
+    let blocks = blocks.map(|rest| rest.split("```").next().unwrap());
+    // The others are parts of one.
+    let whole = blocks.filter(|block| block.lines().any(|line| line == "sources:"));
+    let whole: Vec<_> = whole.collect();
+    assert!(whole.len() >= 2, "{whole:?}");
+    for text in whole {
+        let plan = Plan::parse(text, Path::new("/etc/tributary"), &variable);
+        let plan = plan.unwrap_or_else(|problems| panic!("{text}: {problems:#?}"));
+        assert!(!plan.flows.is_empty(), "{text}");
     }
 }
