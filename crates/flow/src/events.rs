@@ -87,6 +87,16 @@ impl RawEvent {
             self.collection.as_deref().unwrap_or_default(),
         )
     }
+
+    /// The position behind it, in the stream that `other` is a position of.
+    #[must_use]
+    pub fn position(&self, other: &Position) -> Position {
+        Position {
+            cluster_time: self.cluster_time,
+            resume_token: Some(self.token.clone()),
+            ..other.clone()
+        }
+    }
 }
 
 /// Events as they came off the wire together, in the order of the stream.

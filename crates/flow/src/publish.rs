@@ -1,6 +1,7 @@
 //! Publishing events as they are: one stream, batch by batch and in order, to one place.
 
 mod batch;
+mod reduced;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use crate::observe::{AppliedBatch, Observer};
 use crate::read::read_on;
 use crate::retry::Backoff;
 use batch::{Batch, Gathered, wall_time};
+use reduced::Reduced;
 
 /// Batches of events waiting between the stream and the publisher.
 const WAITING_BATCHES: usize = 2;
@@ -36,6 +38,10 @@ pub trait Publisher: Send {
     /// Where it is, without credentials.
     fn place(&self) -> String;
 
+    /// Is told, before anything else, what is cancelled when it is to end: a place for which a batch may take
+    /// longer than anybody waits for the end of a process leaves the rest of it then.
+    fn heed(&mut self, _stop: CancellationToken) {}
+
     /// How far it has got, once what an earlier process left unfinished is put in order; none where nothing
     /// has ever been published. Called before anything is published, and again after a transient failure.
     ///
@@ -44,7 +50,7 @@ pub trait Publisher: Send {
     async fn position(&mut self) -> Result<Option<Position>>;
 
     /// Publishes a batch; one without events makes its position durable. After a transient error it is given
-    /// the same batch again.
+    /// the same batch again, and after one of which it has left a part, nothing.
     async fn publish(&mut self, batch: &[RawEvent], position: &Position) -> Result<Published>;
 }
 
@@ -53,6 +59,9 @@ pub trait Publisher: Send {
 pub struct Published {
     /// By collection; what is about a whole database has an empty collection name.
     pub collections: BTreeMap<Namespace, Written>,
+    /// How many events at its end were left, because it is to end: the position that is durable is behind the
+    /// one before them.
+    pub left: usize,
 }
 
 /// What was written of a collection's events.
@@ -132,7 +141,8 @@ pub struct PublishReport {
 }
 
 /// Publishes the events behind the position that the place has, or behind the present where it has none,
-/// until it is stopped or, with `once`, has caught up. What has been read by then is published.
+/// until it is stopped or, with `once`, has caught up. What has been read by then is published, unless the place
+/// leaves some of it for the next start.
 ///
 /// # Errors
 /// The source cannot be read, or the place cannot be written. Transient failures are waited out, with `once`
@@ -145,6 +155,7 @@ pub async fn publish(publish: Publish, stop: CancellationToken) -> Result<Publis
         observer,
         options,
     } = publish;
+    publisher.heed(stop.clone());
     let from = begin(&*source, &mut *publisher, &*observer, &options, &stop).await?;
     let until = match options.once {
         // The present is behind all that has happened; the stream may be silent for a while there.
@@ -184,6 +195,7 @@ pub async fn publish(publish: Publish, stop: CancellationToken) -> Result<Publis
         gathered: Gathered::new(from.clone()),
         complete_to: ClusterTime::default(),
         until,
+        reduced: Reduced::default(),
         report: PublishReport {
             place,
             position: from,
@@ -193,6 +205,7 @@ pub async fn publish(publish: Publish, stop: CancellationToken) -> Result<Publis
         options,
     };
     let published = flow.run(publisher, batches, windows).await;
+    flow.reduced.tell_all(&*flow.observer);
     let read = reader.await.map_err(|panic| {
         Error::new(ErrorKind::Internal, "the reader of events ended abnormally").because(panic)
     })?;
@@ -343,6 +356,7 @@ struct Flow {
     complete_to: ClusterTime,
     /// The moment at which to end.
     until: Option<ClusterTime>,
+    reduced: Reduced,
     report: PublishReport,
 }
 
@@ -396,7 +410,11 @@ impl Flow {
             tokio::select! {
                 biased;
                 () = self.stop.cancelled(), if !is_ending => is_ending = true,
-                Some(outcome) = ended.recv() => idle = Some(self.finish(outcome)?),
+                Some(outcome) = ended.recv() => match self.finish(outcome)? {
+                    Some(publisher) => idle = Some(publisher),
+                    // What has been read behind what was left is left as well.
+                    None => return Ok(()),
+                },
                 Some(window) = windows.recv() => self.compare_with(window),
                 batch = next => match batch {
                     Some(batch) => self.take(batch),
@@ -503,14 +521,18 @@ impl Flow {
         }
     }
 
-    fn finish(&mut self, outcome: Outcome) -> Result<Box<dyn Publisher>> {
+    /// Counts what came of a batch; no publisher where it has left some of it.
+    fn finish(&mut self, outcome: Outcome) -> Result<Option<Box<dyn Publisher>>> {
         let Outcome {
             publisher,
-            batch,
+            mut batch,
             begun,
             result,
         } = outcome;
         let published = result?;
+        if published.left > 0 {
+            batch = batch.without_last(published.left, &self.report.position);
+        }
         let committed = SystemTime::now();
         for (namespace, part) in &batch.collections {
             let written = published
@@ -526,13 +548,8 @@ impl Flow {
                 stages: Stages::default(),
             };
             if written.reduced > 0 {
-                self.observer.happened(
-                    namespace,
-                    &format!(
-                        "{} changes were too large, and were published without some fields",
-                        written.reduced
-                    ),
-                );
+                self.reduced
+                    .count(namespace, written.reduced, &*self.observer);
             }
             self.observer.applied(
                 namespace,
@@ -559,7 +576,7 @@ impl Flow {
             *self.report.other_events.entry(name).or_default() += count;
         }
         self.report.position = batch.position;
-        Ok(publisher)
+        Ok((published.left == 0).then_some(publisher))
     }
 
     /// Warns while there is time: when the place is further behind than half of what the source remembers.

@@ -74,6 +74,17 @@ impl Batch {
             other_events,
         }
     }
+
+    /// The same without its last events. Where nothing is left, it is where it was `before`.
+    pub(super) fn without_last(self, count: usize, before: &Position) -> Self {
+        let mut events = self.events;
+        events.truncate(events.len().saturating_sub(count));
+        let position = match events.last() {
+            Some(last) => last.position(&self.position),
+            None => before.clone(),
+        };
+        Self::new(events, position, self.gathered)
+    }
 }
 
 /// Events that have been read and not yet been published.
@@ -170,11 +181,7 @@ impl Gathered {
             }
         }
         let position = match (events.last(), self.pending.is_empty()) {
-            (Some(last), false) => Position {
-                cluster_time: last.cluster_time,
-                resume_token: Some(last.token.clone()),
-                ..self.position.clone()
-            },
+            (Some(last), false) => last.position(&self.position),
             _ => self.position.clone(),
         };
         if self.pending.is_empty() {

@@ -141,6 +141,10 @@ struct Place {
     failures: Mutex<VecDeque<Option<Error>>>,
     /// Each batch with events takes one.
     permits: Option<Semaphore>,
+    /// How many events of a batch it publishes once it is to end.
+    leaves_behind: Option<usize>,
+    /// Whether every event is too large for it.
+    reduces: bool,
 }
 
 impl Place {
@@ -153,12 +157,16 @@ impl Place {
     }
 }
 
-struct Into(Arc<Place>);
+struct Into(Arc<Place>, CancellationToken);
 
 #[async_trait]
 impl Publisher for Into {
     fn place(&self) -> String {
         "place".to_owned()
+    }
+
+    fn heed(&mut self, stop: CancellationToken) {
+        self.1 = stop;
     }
 
     async fn position(&mut self) -> Result<Option<Position>> {
@@ -172,14 +180,25 @@ impl Publisher for Into {
         if let Some(error) = self.0.failures.lock().unwrap().pop_front().flatten() {
             return Err(error);
         }
+        let leaves_behind = self.0.leaves_behind.filter(|_| self.1.is_cancelled());
+        let count = leaves_behind.unwrap_or(batch.len()).min(batch.len());
+        let mut published = Published {
+            left: batch.len() - count,
+            ..Published::default()
+        };
+        let (batch, position) = match (published.left, batch[..count].last()) {
+            (0, _) => (batch, position.clone()),
+            (_, Some(last)) => (&batch[..count], behind(last)),
+            (_, None) => return Ok(published),
+        };
         let tokens = batch.iter().map(|event| event.token.clone()).collect();
         let mut batches = self.0.batches.lock().unwrap();
         batches.push((tokens, position.clone()));
-        *self.0.position.lock().unwrap() = Some(position.clone());
-        let mut published = Published::default();
+        *self.0.position.lock().unwrap() = Some(position);
         for event in batch {
             let written = published.collections.entry(event.namespace()).or_default();
             written.bytes += 7;
+            written.reduced += u64::from(self.0.reduces);
         }
         Ok(published)
     }
@@ -189,7 +208,7 @@ fn work(source: &Arc<Source>, place: &Arc<Place>, options: PublishOptions) -> Pu
     Publish {
         source: source.clone(),
         watch: Watch::default(),
-        publisher: Box::new(Into(Arc::clone(place))),
+        publisher: Box::new(Into(Arc::clone(place), CancellationToken::new())),
         observer: Arc::new(Quiet),
         options,
     }
@@ -401,6 +420,7 @@ async fn a_position_that_moves_without_events_is_kept_now_and_then() {
 struct Hears {
     remembers: AtomicUsize,
     behind: AtomicUsize,
+    happened: Mutex<Vec<String>>,
 }
 
 impl Observer for Hears {
@@ -410,6 +430,11 @@ impl Observer for Hears {
 
     fn falling_behind(&self, _: &Namespace, _: Duration, _: Duration) {
         self.behind.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn happened(&self, namespace: &Namespace, what: &str) {
+        let mut happened = self.happened.lock().unwrap();
+        happened.push(format!("{namespace}: {what}"));
     }
 }
 
@@ -435,4 +460,74 @@ async fn a_place_that_is_far_behind_is_warned_of() {
     assert!(hears.remembers.load(Ordering::Relaxed) > 0);
     stop.cancel();
     running.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn what_a_place_leaves_of_a_batch_when_it_is_to_end_is_left_for_the_next_start() {
+    for leaves_behind in [3, 0] {
+        let source = Arc::new(Source::new(500, 500));
+        let place = Arc::new(Place {
+            position: Mutex::new(Some(behind(&event(0)))),
+            permits: Some(Semaphore::new(1)),
+            leaves_behind: Some(leaves_behind),
+            ..Place::default()
+        });
+        let options = PublishOptions {
+            max_events: 10,
+            interval: Duration::from_secs(3600),
+            ..PublishOptions::default()
+        };
+        let stop = CancellationToken::new();
+        let running = tokio::spawn(publish(work(&source, &place, options), stop.clone()));
+        wait_until(|| place.tokens().len() == 10).await;
+        wait_until(|| source.sent.load(Ordering::Relaxed) >= 500).await;
+        stop.cancel();
+        if let Some(permits) = &place.permits {
+            permits.add_permits(500);
+        }
+        let report = running.await.unwrap().unwrap();
+        let reached = 10 + leaves_behind as u32;
+        assert_eq!(place.tokens(), tokens(1..=reached));
+        assert_eq!(report.position, behind(&event(reached)));
+        let events: u64 = report.collections.values().map(|of| of.events).sum();
+        assert_eq!(events, u64::from(reached));
+    }
+}
+
+#[tokio::test]
+async fn events_that_are_too_large_are_told_of_at_once_and_then_by_their_number() {
+    let source = Arc::new(Source::new(20, 20));
+    let place = Arc::new(Place {
+        position: Mutex::new(Some(behind(&event(0)))),
+        reduces: true,
+        ..Place::default()
+    });
+    let hears = Arc::new(Hears::default());
+    let publish_it = Publish {
+        observer: hears.clone(),
+        ..work(
+            &source,
+            &place,
+            PublishOptions {
+                max_events: 1,
+                ..once()
+            },
+        )
+    };
+    publish(publish_it, CancellationToken::new()).await.unwrap();
+    let happened = hears.happened.lock().unwrap().clone();
+    let of_orders: Vec<&String> = happened
+        .iter()
+        .filter(|told| told.starts_with("shop.orders: "))
+        .collect();
+    assert_eq!(of_orders.len(), 2, "{happened:?}");
+    assert!(
+        of_orders[0].contains(" 1 changes were too large"),
+        "{happened:?}"
+    );
+    assert!(
+        of_orders[1].contains(" 5 changes were too large"),
+        "{happened:?}"
+    );
+    assert!(of_orders[1].contains("leftOut"), "{happened:?}");
 }
