@@ -41,7 +41,7 @@ impl Checkpoint {
                 )
                 .on("state", path.display())
                 .remedy(
-                    "stop it, or give each its own --state where they publish different databases",
+                    "stop it, or where both are to publish give each a directory of its own: --state, or `state` in the file",
                 )),
                 Err(TryLockError::Error(error)) => Err(failed(error)),
             }
@@ -117,5 +117,5 @@ fn unwritable(path: &Path, error: std::io::Error) -> Error {
     Error::new(ErrorKind::Storage, "the position cannot be kept")
         .on("state", path.display())
         .because(error)
-        .remedy("make the directory of --state writable for this user, or choose another")
+        .remedy("make the directory writable for this user, or choose another: --state, or `state` in the file")
 }

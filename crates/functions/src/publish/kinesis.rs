@@ -6,30 +6,37 @@
 //! different keys share their requests.
 //!
 //! Duplicates: the position is kept in a file, behind what is acknowledged; after a crash, or where an answer was
-//! lost, records come again. An event is recognised by its `_id._data`.
+//! lost, records come again. An event is recognised by its `_id._data`. A record that comes again may come behind
+//! later ones of its key: the last request of a process that was killed may be executed when the next one writes.
+//!
+//! A batch of a hot key takes minutes. So the position moves on within it too, and what is left of it some seconds
+//! after the process was asked to end is left to the next one.
 
+mod acknowledged;
 mod api;
+mod ending;
 mod record;
+mod request;
 
 use std::collections::HashSet;
 use std::path::PathBuf;
 
 use async_trait::async_trait;
+use tokio_util::sync::CancellationToken;
 use tributary_convert::extjson::Mode;
 use tributary_flow::retry::Backoff;
 use tributary_flow::{Failpoint, Published, Publisher, RawEvent};
-use tributary_model::{Error, ErrorKind, Position, Result};
+use tributary_model::{Error, ErrorKind, Namespace, Position, Result};
 
 use super::checkpoint::Checkpoint;
 use super::partition::KeyField;
 use crate::services::{AwsClient, AwsSettings, HttpLimits};
+use acknowledged::Acknowledged;
 use api::{Kinesis, StreamApi};
+use ending::Ending;
 use record::{Record, record_of};
+use request::next_request;
 
-/// What one request takes: records, and bytes of them with their keys. Kinesis has come to take more bytes, for
-/// streams of larger records; one that is larger goes alone.
-const MOST_RECORDS: usize = 500;
-const MOST_BYTES: usize = 5 << 20;
 /// The bytes of a record with its key, unless the stream says otherwise.
 const RECORD_BYTES: usize = 1 << 20;
 
@@ -57,10 +64,11 @@ pub struct KinesisPublisher {
     api: Box<dyn StreamApi>,
     /// The file with the position, once it is taken.
     checkpoint: Option<Checkpoint>,
-    /// The most bytes of a record with its key.
-    record_bytes: usize,
+    /// The most bytes of a record with its key; none before the stream was asked.
+    record_bytes: Option<usize>,
     /// Tokens of the events of the batch at hand that are acknowledged.
     sent: HashSet<String>,
+    ending: Ending,
 }
 
 impl KinesisPublisher {
@@ -84,11 +92,19 @@ impl KinesisPublisher {
         self.most_bytes().await.map(|_| ())
     }
 
-    /// The bytes that the stream takes of a record with its key, where it says so.
-    async fn most_bytes(&self) -> Result<Option<usize>> {
+    /// The bytes that the stream takes of a record with its key, as far as it says so.
+    async fn most_bytes(&self) -> Result<usize> {
         match self.api.record_bytes().await {
-            Ok(bytes) => Ok(bytes),
-            Err(error) if api::is_forbidden(&error) => Ok(None),
+            Ok(bytes) => Ok(bytes.unwrap_or(RECORD_BYTES)),
+            Err(error) if api::is_forbidden(&error) => {
+                tracing::warn!(
+                    stream = self.settings.stream,
+                    limit = RECORD_BYTES,
+                    "the stream may not be asked how large its records may be: changes beyond the limit lose their \
+                     documents; allow kinesis:DescribeStreamSummary on it to these credentials"
+                );
+                Ok(RECORD_BYTES)
+            }
             Err(error) => Err(self.told(api::failed("the stream cannot be used", error))),
         }
     }
@@ -110,8 +126,9 @@ impl KinesisPublisher {
             key,
             api,
             checkpoint: None,
-            record_bytes: RECORD_BYTES,
+            record_bytes: None,
             sent: HashSet::new(),
+            ending: Ending::default(),
         })
     }
 
@@ -144,10 +161,14 @@ impl KinesisPublisher {
         error.on("stream", &self.settings.stream)
     }
 
-    /// Sends records until all of them are acknowledged.
-    async fn send(&mut self, mut records: Vec<Record>) -> Result<()> {
+    /// Sends records until all of them are acknowledged, or it is to end.
+    async fn send(
+        &mut self,
+        mut records: Vec<Record>,
+        acknowledged: &mut Acknowledged<'_>,
+    ) -> Result<()> {
         let mut backoff = Backoff::default();
-        while !records.is_empty() {
+        while !records.is_empty() && !self.ending.is_due() {
             let (request, rest) = next_request(records);
             let results = self.api.put(&request).await;
             let results = results
@@ -177,6 +198,9 @@ impl KinesisPublisher {
             if has_progressed {
                 backoff.reset();
             }
+            if acknowledged.is_due() {
+                self.save(acknowledged).await?;
+            }
             // They were before all that is left, and those of the same keys still are.
             again.extend(rest);
             records = again;
@@ -188,34 +212,22 @@ impl KinesisPublisher {
                             .remedy("give the stream more shards or on-demand capacity; what it lacks is sent as soon as it takes it"),
                     ));
                 };
-                tokio::time::sleep(wait).await;
+                tokio::select! {
+                    () = tokio::time::sleep(wait) => {}
+                    () = self.ending.comes() => {}
+                }
             }
         }
         Ok(())
     }
-}
 
-/// The first records of which each has a key of its own and that fit into one request, and the others: both in
-/// their order.
-fn next_request(records: Vec<Record>) -> (Vec<Record>, Vec<Record>) {
-    let (mut request, mut rest) = (Vec::new(), Vec::new());
-    let mut keys: HashSet<String> = HashSet::new();
-    let mut bytes = 0;
-    let mut is_full = false;
-    for record in records {
-        // A key that is left behind once stays behind.
-        let is_next = keys.insert(record.key.clone());
-        let fits = request.is_empty()
-            || (request.len() < MOST_RECORDS && bytes + record.bytes() <= MOST_BYTES);
-        is_full = is_full || (is_next && !fits);
-        if is_next && !is_full {
-            bytes += record.bytes();
-            request.push(record);
-        } else {
-            rest.push(record);
+    /// Makes the position durable that is reached within a batch.
+    async fn save(&self, acknowledged: &mut Acknowledged<'_>) -> Result<()> {
+        if let Some(position) = acknowledged.advance(&self.sent) {
+            self.checkpoint()?.save(&position).await?;
         }
+        Ok(())
     }
-    (request, rest)
 }
 
 #[async_trait]
@@ -224,9 +236,13 @@ impl Publisher for KinesisPublisher {
         format!("kinesis://{}", self.settings.stream)
     }
 
+    fn heed(&mut self, stop: CancellationToken) {
+        self.ending = Ending::after(stop);
+    }
+
     async fn position(&mut self) -> Result<Option<Position>> {
-        if let Some(bytes) = self.most_bytes().await? {
-            self.record_bytes = bytes;
+        if self.record_bytes.is_none() {
+            self.record_bytes = Some(self.most_bytes().await?);
         }
         if self.checkpoint.is_none() {
             let name = self.checkpoint_name();
@@ -237,24 +253,47 @@ impl Publisher for KinesisPublisher {
 
     async fn publish(&mut self, batch: &[RawEvent], position: &Position) -> Result<Published> {
         self.checkpoint()?;
-        let mut published = Published::default();
+        let most_bytes = self.record_bytes.unwrap_or(RECORD_BYTES);
+        let mut written = Vec::with_capacity(batch.len());
         let mut records = Vec::with_capacity(batch.len());
         for event in batch {
-            let record = record_of(event, &self.key, self.settings.json, self.record_bytes)
+            let record = record_of(event, &self.key, self.settings.json, most_bytes)
                 .map_err(|error| self.told(error))?;
-            let written = published.collections.entry(event.namespace()).or_default();
-            written.bytes += record.data.len() as u64;
-            written.reduced += u64::from(record.is_reduced);
+            written.push((event.namespace(), record.data.len(), record.is_reduced));
             if !self.sent.contains(&record.token) {
                 records.push(record);
             }
         }
-        self.send(records).await?;
-        self.checkpoint()?.save(position).await?;
-        self.sent.clear();
+        let mut acknowledged = Acknowledged::new(batch, position);
+        if let Err(error) = self.send(records, &mut acknowledged).await {
+            // Where that fails too, the first reason is the nearer one, and some records come again.
+            let _ = self.save(&mut acknowledged).await;
+            return Err(error);
+        }
+        self.save(&mut acknowledged).await?;
+        let left = acknowledged.left();
+        if left == 0 {
+            self.checkpoint()?.save(position).await?;
+            self.sent.clear();
+        }
         Failpoint::RecordsCounted.hit();
-        Ok(published)
+        written.truncate(batch.len() - left);
+        Ok(published(written, left))
     }
+}
+
+/// What was written of each collection.
+fn published(records: Vec<(Namespace, usize, bool)>, left: usize) -> Published {
+    let mut published = Published {
+        left,
+        ..Published::default()
+    };
+    for (namespace, bytes, is_reduced) in records {
+        let written = published.collections.entry(namespace).or_default();
+        written.bytes += bytes as u64;
+        written.reduced += u64::from(is_reduced);
+    }
+    published
 }
 
 #[cfg(test)]

@@ -86,7 +86,8 @@ pub(super) fn failed(what: &str, error: AwsError) -> Error {
         ),
         _ if is_forbidden(&error) => (
             ErrorKind::Forbidden,
-            "allow kinesis:PutRecords on the stream to these credentials",
+            "allow kinesis:PutRecords on the stream to these credentials, and kinesis:DescribeStreamSummary, which says \
+             how large its records may be",
         ),
         "UnrecognizedClientException"
         | "InvalidClientTokenId"

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use bson::doc;
 use rand::rngs::StdRng;
@@ -23,6 +24,8 @@ struct Fake {
     /// Whether the next requests fail as a whole, the last of them first.
     failures: Mutex<Vec<Option<AwsError>>>,
     limit: Option<usize>,
+    /// How long a request takes.
+    takes: Duration,
 }
 
 impl Default for Fake {
@@ -34,6 +37,7 @@ impl Default for Fake {
             refuses: None,
             failures: Mutex::default(),
             limit: None,
+            takes: Duration::ZERO,
         }
     }
 }
@@ -50,6 +54,7 @@ impl StreamApi for Shared {
     }
 
     async fn put(&self, records: &[Record]) -> Result<Vec<Option<String>>, AwsError> {
+        tokio::time::sleep(self.0.takes).await;
         if let Some(error) = self.0.failures.lock().unwrap().pop().flatten() {
             return Err(error);
         }
@@ -198,7 +203,11 @@ async fn what_was_acknowledged_is_not_sent_again_with_its_batch() {
     let error = publisher.publish(&events, &at(5)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
     assert_eq!(fake.taken.lock().unwrap().len(), 2);
-    assert_eq!(publisher.position().await.unwrap(), None);
+    // It goes on behind what is acknowledged, whoever does.
+    assert_eq!(
+        publisher.position().await.unwrap(),
+        Some(events[1].position(&at(5)))
+    );
     publisher.publish(&events, &at(5)).await.unwrap();
     let numbers: Vec<i64> = by_key(&fake).into_values().flatten().collect();
     assert_eq!(numbers, [0, 1, 2, 3, 4]);
@@ -206,6 +215,77 @@ async fn what_was_acknowledged_is_not_sent_again_with_its_batch() {
     // Of the next batch nothing has been sent, whatever its events are.
     publisher.publish(&events[4..], &at(6)).await.unwrap();
     assert_eq!(fake.taken.lock().unwrap().len(), 6);
+}
+
+/// Changes of one document, more than can be sent while a test waits for something, and a stream of which each
+/// request takes a while.
+fn hot_key() -> (Vec<RawEvent>, Arc<Fake>) {
+    let events = (0..2000).map(|number| event(number, 1, "x")).collect();
+    let fake = Fake {
+        takes: Duration::from_millis(5),
+        ..Fake::default()
+    };
+    (events, Arc::new(fake))
+}
+
+#[tokio::test]
+async fn a_batch_that_is_killed_in_its_middle_goes_on_behind_what_was_acknowledged() {
+    let state = TempDir::new().unwrap();
+    let (events, fake) = hot_key();
+    let mut killed = publisher(&fake, &state).await;
+    let file = state.path().join(killed.checkpoint_name() + ".json");
+    let end = at(2000);
+    {
+        let publishes = killed.publish(&events, &end);
+        tokio::pin!(publishes);
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while !file.exists() {
+            assert!(Instant::now() < deadline, "no position was kept");
+            tokio::select! {
+                published = &mut publishes => panic!("it is through: {published:?}"),
+                () = tokio::time::sleep(Duration::from_millis(5)) => {}
+            }
+        }
+    }
+    drop(killed);
+    let taken = fake.taken.lock().unwrap().len();
+    let mut next = publisher(&fake, &state).await;
+    let position = next.position().await.unwrap().unwrap();
+    let is_left = |event: &&RawEvent| !position.has_passed(&event.token, event.cluster_time);
+    let left: Vec<RawEvent> = events.iter().filter(is_left).take(taken).cloned().collect();
+    let first = usize::try_from(left[0].cluster_time.seconds()).unwrap();
+    assert!(0 < first && first <= taken, "{first} of {taken}");
+    next.publish(&left, &at(3000)).await.unwrap();
+    let numbers = by_key(&fake).into_values().next().unwrap();
+    let in_order = |numbers: &[i64]| numbers.is_sorted_by(|one, other| one + 1 == *other);
+    assert!(in_order(&numbers[..taken]) && in_order(&numbers[taken..]));
+    assert_eq!(numbers[taken], first as i64);
+}
+
+#[tokio::test]
+async fn what_a_batch_lacks_some_seconds_after_the_stop_is_left() {
+    let state = TempDir::new().unwrap();
+    let (events, fake) = hot_key();
+    let mut stopped = publisher(&fake, &state).await;
+    let stop = CancellationToken::new();
+    stopped.heed(stop.clone());
+    stop.cancel();
+    let published = stopped.publish(&events, &at(2000)).await.unwrap();
+    let taken = fake.taken.lock().unwrap().len();
+    assert!(published.left > 0);
+    assert_eq!(taken, events.len() - published.left);
+    let last = &events[taken - 1];
+    assert_eq!(
+        stopped.position().await.unwrap(),
+        Some(last.position(&at(2000)))
+    );
+    let bytes: u64 = published.collections.values().map(|of| of.bytes).sum();
+    assert!((100 * taken as u64..400 * taken as u64).contains(&bytes));
+    // Nothing more goes out, and nothing is told of it.
+    let more = stopped.publish(&events[taken..], &at(2000)).await.unwrap();
+    assert_eq!(more.left, events.len() - taken);
+    assert!(more.collections.is_empty());
+    assert_eq!(fake.taken.lock().unwrap().len(), taken);
 }
 
 #[tokio::test]
@@ -265,7 +345,7 @@ async fn each_failure_says_what_to_do() {
             "AccessDeniedException",
             false,
             ErrorKind::Forbidden,
-            "kinesis:PutRecords",
+            "kinesis:DescribeStreamSummary",
         ),
         (
             "UnrecognizedClientException",
