@@ -21,7 +21,11 @@ pub(super) fn sync(route: &Route, options: &FollowEntry, once: bool) -> Result<S
     };
     arguments.source = collections(route);
     match &route.to.place {
-        Place::Stream(stream) => (arguments.target, arguments.publish) = of_stream(stream),
+        Place::Stream(stream) => {
+            (arguments.target, arguments.publish) = of_stream(stream);
+            // Two sources may have databases of the same name, and each has a position of its own.
+            arguments.publish.state = Some(stream.positions.join(&route.from.name));
+        }
         Place::Files(files) => (arguments.target, arguments.publish) = of_files(files),
         _ => address(&route.to).clone_into(&mut arguments.target),
     }
@@ -132,7 +136,7 @@ pub(crate) fn of_stream(stream: &Stream) -> (String, PublishArguments) {
         endpoint,
         partition_key,
         json,
-        positions,
+        positions: _,
     } = stream;
     let mut query = Serializer::new(String::new());
     for (name, value) in [("region", region), ("endpoint", endpoint)] {
@@ -143,7 +147,6 @@ pub(crate) fn of_stream(stream: &Stream) -> (String, PublishArguments) {
     let publish = PublishArguments {
         json: Some(spelling(*json)),
         partition_key: partition_key.as_ref().map(ToString::to_string),
-        state: Some(positions.clone()),
         ..PublishArguments::default()
     };
     (format!("{uri}?{}", query.finish()), publish)

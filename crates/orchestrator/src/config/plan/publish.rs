@@ -18,7 +18,7 @@ pub struct Stream {
     pub partition_key: Option<Text>,
     /// How values are spelt.
     pub json: JsonSpelling,
-    /// The directory that its position is kept in, below the state.
+    /// The directory below the state that its positions are kept in: one of each source, in a directory of its name.
     pub positions: PathBuf,
 }
 

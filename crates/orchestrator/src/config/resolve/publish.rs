@@ -20,7 +20,7 @@ const LONGEST_NAME: usize = 128;
 pub(super) type Publishing = BTreeMap<(String, Option<String>), String>;
 
 impl Resolver<'_> {
-    /// Checks a stream, whose position is kept below `state`.
+    /// Checks a stream, whose positions are kept below `state`.
     pub(super) fn stream(
         &mut self,
         name: &Name,
