@@ -1,4 +1,4 @@
-//! An S3 server: moto, in a Python environment of its own.
+//! An S3 server, and one of Kinesis: moto, in a Python environment of its own.
 
 use std::process::Command;
 
@@ -9,6 +9,27 @@ use crate::{
     python::python_venv,
     service::Service,
 };
+
+/// Starts moto, whose streams of Kinesis lose records where two requests put some at the same moment: a record's
+/// number is that of the last one and one more, and is taken without a lock.
+const SERVER: &str = "\
+import threading
+from moto.kinesis.models import Shard
+
+lock = threading.Lock()
+
+def one_at_a_time(method):
+    def locked(*arguments, **named):
+        with lock:
+            return method(*arguments, **named)
+    return locked
+
+Shard.put_record = one_at_a_time(Shard.put_record)
+Shard.get_records = one_at_a_time(Shard.get_records)
+
+from moto.server import main
+main()
+";
 
 /// Everything moto's S3 needs and no other service's dependencies; all pinned, because moto itself pins nothing.
 const REQUIREMENTS: &str = include_str!("../requirements/s3.txt");
@@ -33,14 +54,7 @@ impl S3Server {
         .context(|| "cannot install the S3 server".to_owned())??;
         let service = Service::start("the S3 server", "/moto-api/", |port, _| {
             let mut command = Command::new(&python);
-            command.args([
-                "-m",
-                "moto.server",
-                "-H",
-                "127.0.0.1",
-                "-p",
-                &port.to_string(),
-            ]);
+            command.args(["-c", SERVER, "-H", "127.0.0.1", "-p", &port.to_string()]);
             command
         })
         .await?;
