@@ -165,14 +165,14 @@ async fn every_change_becomes_a_file_that_says_what_was_before_and_is_after() {
     let files = files_of(&fixture, "c");
     assert_eq!(files.len(), 4, "{files:?}");
     for file in &files {
-        // Seconds, ordinal, number, hash.
+        // Seconds, ordinal, number, batch.
         let parts: Vec<usize> = file
             .strip_suffix(".json")
             .unwrap()
             .split('-')
             .map(str::len)
             .collect();
-        assert_eq!(parts, [10, 10, 8, 8], "{file}");
+        assert_eq!(parts, [10, 10, 8, 13], "{file}");
     }
     let events = events_of(&fixture, "c");
     let operations: Vec<&Value> = events.iter().map(|event| &event["operationType"]).collect();
@@ -341,17 +341,18 @@ async fn killed_again_and_again(
         })
         .collect();
     let mut random = StdRng::seed_from_u64(7);
-    let mut applied = 0;
     for kill in 0..KILLS {
         let variant = variants[kill as usize % variants.len()];
         let arguments = [&["--commit-interval", "20ms"], variant].concat();
         let mut running = Running::start(sync(&arguments));
         running.wait_for_events("noticed", 1).await;
+        // Some get through what is waiting for them, however slow the machine is.
+        if kill % 4 == 3 {
+            running.wait_for_events("applied", 1).await;
+        }
         tokio::time::sleep(Duration::from_millis(random.random_range(0..400))).await;
         running.kill();
-        applied += running.events("applied");
     }
-    assert!(applied > 0, "no run lived long enough");
     done.store(true, Ordering::Relaxed);
     for worker in workers {
         worker.await.unwrap();
@@ -533,7 +534,8 @@ impl Kinesis {
             let mut next = self.ask("GetShardIterator", of).await["ShardIterator"].clone();
             let mut records = Vec::new();
             loop {
-                let body = json!({ "ShardIterator": next });
+                // So many are well below the most that the client takes of an answer.
+                let body = json!({ "ShardIterator": next, "Limit": 1000 });
                 let answer = self.client.call_json("kinesis", "GetRecords", body).await;
                 let answer = answer.unwrap();
                 let some = answer["Records"].as_array().unwrap();
@@ -597,6 +599,27 @@ impl Kinesis {
         assert_eq!(found.iter().collect::<Vec<_>>(), expected);
         again
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_stand_in_keeps_all_records_that_are_put_at_once() {
+    let kinesis = Kinesis::new().await;
+    let puts = (0..16).map(|writer| {
+        let kinesis = &kinesis;
+        async move {
+            for number in 0..10 {
+                let record = |at| {
+                    let data = json!({ "writer": writer, "number": number, "at": at });
+                    json!({ "PartitionKey": format!("{at}"), "Data": STANDARD.encode(data.to_string()) })
+                };
+                let records: Vec<Value> = (0..100).map(record).collect();
+                let put = kinesis.ask("PutRecords", json!({ "Records": records }));
+                assert_eq!(put.await["FailedRecordCount"], 0);
+            }
+        }
+    });
+    futures::future::join_all(puts).await;
+    assert_eq!(kinesis.records().await.concat().len(), 16 * 10 * 100);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -740,6 +763,7 @@ async fn a_stream_that_is_not_there_is_one_clear_error() {
     // One process at a time.
     let mut first = Running::start(kinesis.sync(&fixture, &[]));
     first.wait_for_events("noticed", 1).await;
-    run_command(kinesis.sync(&fixture, &["--once"])).fails(1, &["another process", "--state"]);
+    run_command(kinesis.sync(&fixture, &["--once"]))
+        .fails(1, &["another process", "--state", "`state` in the file"]);
     first.stop().ok();
 }

@@ -2,11 +2,11 @@
 //! other writers. After each the table holds what the collection does.
 
 use std::fs::Permissions;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -287,29 +287,34 @@ pub(crate) async fn fill(place: &Place, collection: &str, keys: std::ops::Range<
 pub(crate) struct Running {
     pub(crate) child: Child,
     pub(crate) lines: Arc<Mutex<Vec<String>>>,
-    stdout: Option<std::thread::JoinHandle<()>>,
-    stderr: Option<std::thread::JoinHandle<String>>,
+    /// What it has written to standard error so far.
+    errors: Arc<Mutex<String>>,
+    readers: Vec<std::thread::JoinHandle<()>>,
 }
 
 impl Running {
     pub(crate) fn start(mut command: Command) -> Self {
         let mut child = command.spawn().unwrap();
-        let lines: Arc<Mutex<Vec<String>>> = Arc::default();
+        let (lines, errors): (Arc<Mutex<Vec<String>>>, Arc<Mutex<String>>) = Default::default();
         let (stdout, told) = (child.stdout.take().unwrap(), Arc::clone(&lines));
-        let mut errors = child.stderr.take().unwrap();
+        let stdout = std::thread::spawn(move || {
+            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+                told.lock().unwrap().push(line);
+            }
+        });
+        let (stderr, told) = (child.stderr.take().unwrap(), Arc::clone(&errors));
+        let stderr = std::thread::spawn(move || {
+            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                let mut told = told.lock().unwrap();
+                told.push_str(&line);
+                told.push('\n');
+            }
+        });
         Self {
             child,
             lines,
-            stdout: Some(std::thread::spawn(move || {
-                for line in BufReader::new(stdout).lines().map_while(Result::ok) {
-                    told.lock().unwrap().push(line);
-                }
-            })),
-            stderr: Some(std::thread::spawn(move || {
-                let mut text = String::new();
-                errors.read_to_string(&mut text).unwrap();
-                text
-            })),
+            errors,
+            readers: vec![stdout, stderr],
         }
     }
 
@@ -333,8 +338,9 @@ impl Running {
         while self.events(name) < count {
             assert!(
                 Instant::now() < deadline && self.child.try_wait().unwrap().is_none(),
-                "no {count} events `{name}`: {:#?}",
-                self.lines.lock().unwrap()
+                "no {count} events `{name}`: {:#?}\n{}",
+                self.lines.lock().unwrap(),
+                self.errors.lock().unwrap()
             );
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
@@ -349,18 +355,25 @@ impl Running {
             }
             assert!(
                 Instant::now() < deadline,
-                "it does not end: {:#?}",
-                self.lines.lock().unwrap()
+                "it does not end: {:#?}\n{}",
+                self.lines.lock().unwrap(),
+                self.errors.lock().unwrap()
             );
             std::thread::sleep(Duration::from_millis(10));
         };
-        self.stdout.take().unwrap().join().unwrap();
-        let stdout = self.lines.lock().unwrap().join("\n");
+        self.told_at(status)
+    }
+
+    /// All that it has told, now that it has ended.
+    fn told_at(&mut self, status: ExitStatus) -> Run {
+        for reader in self.readers.drain(..) {
+            reader.join().unwrap();
+        }
         Run {
             code: status.code(),
             signal: status.signal(),
-            stdout,
-            stderr: self.stderr.take().unwrap().join().unwrap(),
+            stdout: self.lines.lock().unwrap().join("\n"),
+            stderr: self.errors.lock().unwrap().clone(),
         }
     }
 
@@ -370,9 +383,15 @@ impl Running {
         self.end()
     }
 
+    /// Kills it, unless it has ended by itself, which it must not have. All that it told is there then.
+    #[track_caller]
     pub(crate) fn kill(&mut self) {
+        if let Some(status) = self.child.try_wait().unwrap() {
+            panic!("it ended by itself: {:#?}", self.told_at(status));
+        }
         self.child.kill().unwrap();
-        self.child.wait().unwrap();
+        let status = self.child.wait().unwrap();
+        self.told_at(status);
     }
 }
 
@@ -389,6 +408,9 @@ impl Drop for Running {
             let first = lines.len().saturating_sub(20);
             let last = lines[first..].join("\n");
             let _ = writeln!(std::io::stderr(), "the sync told last:\n{last}");
+        }
+        if let Ok(errors) = self.errors.lock() {
+            let _ = writeln!(std::io::stderr(), "and of errors:\n{errors}");
         }
     }
 }
@@ -775,9 +797,6 @@ async fn a_sync_to_s3_that_is_killed_at_any_moment_loses_and_doubles_nothing() {
         let mut sync = place.start(&["--commit-interval", "20ms"]);
         let wait = rand::rng().random_range(200..1500);
         tokio::time::sleep(Duration::from_millis(wait)).await;
-        if sync.child.try_wait().unwrap().is_some() {
-            panic!("it ended by itself: {:#?}", sync.end());
-        }
         sync.kill();
     }
     workers.stop().await;

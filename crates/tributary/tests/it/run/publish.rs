@@ -112,13 +112,53 @@ async fn flows_pass_changes_on_to_files_and_to_a_stream_through_kills() {
     assert_files(fixture, in_files, &["c", "d"]).await;
     kinesis.assert_events(fixture, in_stream, &["c", "d"]).await;
     let positions = files_below(Path::new(&fixture.path("tributary.state/positions")));
-    let of_stream = format!("kinesis-{}-", kinesis.stream);
+    let of_stream = format!("shop/kinesis-{}-", kinesis.stream);
     let is_position = |name: &&String| name.starts_with(&of_stream) && name.ends_with(".json");
     assert_eq!(
         positions.iter().filter(is_position).count(),
         1,
         "{positions:?}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn databases_of_the_same_name_go_into_one_stream_from_each_source() {
+    let (site, kinesis) = (Site::new("runstreams").await, Kinesis::new().await);
+    let uri = site.fixture.uri();
+    site.write_all(&format!(
+        "\
+sources: {{ europe: {{ uri: '{uri}' }}, america: {{ uri: '{uri}' }} }}
+streams: {{ events: {{ uri: 'kinesis://{}', region: us-east-1, endpoint: '{}' }} }}
+server: {{ listen: '127.0.0.1:0' }}
+flows:
+  here: {{ from: europe, to: events, options: {{ commit_interval: 20ms }} }}
+  there: {{ from: america, to: events, options: {{ commit_interval: 20ms }} }}
+",
+        kinesis.stream,
+        kinesis.server.endpoint()
+    ));
+    stir(&site.fixture).await;
+    let (running, api) = site
+        .start_with(with_credentials(site.command(), &kinesis))
+        .await;
+    for flow in ["here", "there"] {
+        let path = format!("/api/v1/flows/{flow}");
+        let is_settled =
+            |flow: &serde_json::Value| flow["state"] == "following" || !flow["error"].is_null();
+        let status = api.wait(&path, "it follows", is_settled).await;
+        assert_eq!(status["state"], "following", "{status:#}");
+    }
+    running.stop().ok();
+    let positions = files_below(Path::new(&site.fixture.path("tributary.state/positions")));
+    for source in ["europe", "america"] {
+        let of_source = format!("{source}/kinesis-{}-", kinesis.stream);
+        let is_position = |name: &&String| name.starts_with(&of_source) && name.ends_with(".json");
+        assert_eq!(
+            positions.iter().filter(is_position).count(),
+            1,
+            "{positions:?}"
+        );
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
