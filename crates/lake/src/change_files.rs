@@ -2,12 +2,19 @@
 //!
 //! The files of a collection are `<place>/<database>/<collection>/<name>`, and those of what is about a whole
 //! database `<place>/<database>/<name>`. A name begins with the cluster time of the file's first event and the
-//! number of that event among those of its moment, so that names sort as the events do and no two files have the
-//! same one. Beside them, in a directory that no database can be called, is what makes each event count once:
+//! number of that event among those of its moment, so that names sort as the events do, and ends with the number of
+//! the batch that the file is of. Beside them, in a directory that no database can be called, is what makes each
+//! event count once:
 //!
-//! - `_changes.state/position.json` says how far the files reach. A file counts once that reaches it.
+//! - `_changes.state/position.json` says how far the files reach. A file counts if its batch is at most `batch` there,
+//!   and not one of `withdrawn`.
 //! - `_changes.state/pending.json` names the files that come next, before any of them is there. Whoever begins
-//!   there anew lets them count where all of them are there, and else removes them; their events are read again.
+//!   there anew lets them count where all of them are there, and else withdraws and removes them; their events are
+//!   read again.
+//!
+//! In an object store nothing keeps another process out, nor from still writing when it was overtaken. Both files
+//! are replaced only as they were read, so each number is of one batch of one writer: no two write the same file,
+//! and what an overtaken one still writes is of a batch that was withdrawn, or has been there before.
 
 mod plan;
 mod state;
@@ -46,8 +53,9 @@ pub struct ChangeFilesOptions {
 
 /// A place where change events become files.
 ///
-/// Each event is in one file, once: see the module. Another process that writes to the same place is refused on
-/// a file system; in an object store the one that began later goes on, and the other is refused its next batch.
+/// Each event is in one file that counts, once: see the module. Another process that writes to the same place is
+/// refused on a file system; in an object store the one that began later goes on, and the other is refused its next
+/// batch.
 pub struct ChangeFiles {
     place: Location,
     options: ChangeFilesOptions,
@@ -90,25 +98,82 @@ impl ChangeFiles {
         }
     }
 
-    /// Lets the files of an unfinished batch count, or removes them.
-    async fn settle(&mut self, counted: Counted, pending: Pending) -> Result<Counted> {
-        // Whoever wrote them is refused to count them from here on.
-        let counted = self.state.count(counted.taken_over()).await?;
-        let places: Vec<Location> = pending
-            .files
-            .iter()
-            .map(|file| self.directory(file).child(&file.name))
-            .collect();
+    /// Takes over from whoever wrote here: that one can neither count nor announce files from here on.
+    async fn take_over(&mut self) -> Result<Option<Counted>> {
+        let mut counted = loop {
+            let Some(found) = self.state.read_counted().await? else {
+                return Ok(None);
+            };
+            self.expect_database(&found)?;
+            // That one may have counted some more since.
+            if let Some(taken) = self.state.take_over(found).await? {
+                break taken;
+            }
+        };
+        loop {
+            if let Some(pending) = self.state.read_pending().await? {
+                if pending.is_beyond(&counted) {
+                    return Err(self.state.overtaken());
+                }
+                if pending.follows(&counted) {
+                    counted = self.settle(counted, &pending).await?;
+                }
+                if counted.has_withdrawn(&pending) {
+                    self.remove(&pending).await?;
+                }
+            }
+            // Where that one has announced files in between, these are looked at as well.
+            if self.state.announce_none(&counted).await? {
+                break;
+            }
+        }
+        // Whoever has taken over by now may be further on, and whoever does later sees what is announced from here on.
+        match self.state.read_counted().await? {
+            Some(found) if found == counted => Ok(Some(counted)),
+            _ => Err(self.state.overtaken()),
+        }
+    }
+
+    fn expect_database(&self, counted: &Counted) -> Result<()> {
+        if counted.database == self.options.database {
+            return Ok(());
+        }
+        let all = "all databases";
+        Err(Error::new(
+            ErrorKind::AlreadyExists,
+            "the target holds the changes of another database",
+        )
+        .on("target", &self.place)
+        .on("database", counted.database.as_deref().unwrap_or(all))
+        .remedy("choose another target, or the database that it was begun with"))
+    }
+
+    /// Lets the files of an unfinished batch count, or withdraws them.
+    async fn settle(&mut self, counted: Counted, pending: &Pending) -> Result<Counted> {
+        let places = self.places(pending);
         let found = stream::iter(&places).map(store::exists).buffered(PARALLEL);
         let found: Vec<bool> = found.try_collect().await?;
         if found.iter().all(|found| *found) {
             return self.state.count(pending.counted(&counted)).await;
         }
-        for place in &places {
-            store::remove(place).await?;
+        self.state.count(pending.withdrawn(counted)).await
+    }
+
+    /// Removes files that will never count: before that is said, somebody else may still let them.
+    async fn remove(&self, withdrawn: &Pending) -> Result<()> {
+        for place in self.places(withdrawn) {
+            store::remove(&place).await?;
             Failpoint::EventFileRemoved.hit();
         }
-        Ok(counted)
+        Ok(())
+    }
+
+    /// Where the files are, or are to be.
+    fn places(&self, pending: &Pending) -> Vec<Location> {
+        let files = pending.files.iter();
+        files
+            .map(|file| self.directory(file).child(&file.name))
+            .collect()
     }
 
     /// Refuses to write into the directory of a table, which would be taken for part of it or removed with what
@@ -155,28 +220,11 @@ impl Publisher for ChangeFiles {
         if self.lock.is_none() {
             self.lock = Lock::of(self.state.place())?;
         }
-        let Some(mut counted) = self.state.read_counted().await? else {
-            self.counted = None;
-            return Ok(None);
-        };
-        if counted.database != self.options.database {
-            let all = "all databases";
-            return Err(Error::new(
-                ErrorKind::AlreadyExists,
-                "the target holds the changes of another database",
-            )
-            .on("target", &self.place)
-            .on("database", counted.database.as_deref().unwrap_or(all))
-            .remedy("choose another target, or the database that it was begun with"));
-        }
-        if let Some(pending) = self.state.read_pending().await?
-            && pending.follows(&counted)
-        {
-            counted = self.settle(counted, pending).await?;
-        }
-        let position = counted.position.clone();
-        self.counted = Some(counted);
-        Ok(Some(position))
+        self.counted = self.take_over().await?;
+        Ok(self
+            .counted
+            .as_ref()
+            .map(|counted| counted.position.clone()))
     }
 
     async fn publish(&mut self, batch: &[RawEvent], position: &Position) -> Result<Published> {
@@ -192,8 +240,9 @@ impl Publisher for ChangeFiles {
                 )),
             };
         };
-        let (events, layout, at) = (batch.to_vec(), self.layout(), before.moment);
-        let planned = tokio::task::spawn_blocking(move || plan(&events, at, layout)).await;
+        let (events, layout) = (batch.to_vec(), self.layout());
+        let (number, at) = (before.next_batch(), before.moment);
+        let planned = tokio::task::spawn_blocking(move || plan(&events, number, at, layout)).await;
         let planned = planned.map_err(|panic| {
             Error::new(ErrorKind::Internal, "the files cannot be put together").because(panic)
         })??;

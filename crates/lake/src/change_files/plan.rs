@@ -10,7 +10,6 @@ use tributary_convert::event;
 use tributary_convert::extjson::{Mode, write_document};
 use tributary_flow::RawEvent;
 use tributary_model::{ClusterTime, Error, ErrorKind, Namespace, Result};
-use xxhash_rust::xxh3::xxh3_64;
 
 /// How large a file gets before the next one is begun, before it is compressed.
 const FILE_BYTES: usize = 16 << 20;
@@ -100,8 +99,13 @@ struct Open {
     reduced: u64,
 }
 
-/// The files of a batch that comes behind `moment`.
-pub(super) fn plan(events: &[RawEvent], mut moment: Moment, layout: Layout) -> Result<Planned> {
+/// The files of the batch of this number, which comes behind `moment`.
+pub(super) fn plan(
+    events: &[RawEvent],
+    batch: u64,
+    mut moment: Moment,
+    layout: Layout,
+) -> Result<Planned> {
     let mut files = Vec::new();
     let mut open: HashMap<(&str, Option<&str>), Open> = HashMap::new();
     for event in events {
@@ -111,7 +115,7 @@ pub(super) fn plan(events: &[RawEvent], mut moment: Moment, layout: Layout) -> R
             name: FileName {
                 database: event.database.clone(),
                 collection: event.collection.clone(),
-                name: name(event, number, layout),
+                name: name(event, number, batch, layout),
             },
             lines: Vec::new(),
             events: 0,
@@ -132,14 +136,13 @@ pub(super) fn plan(events: &[RawEvent], mut moment: Moment, layout: Layout) -> R
     Ok(Planned { files, moment })
 }
 
-/// Sorts as the events do. The number tells those of one moment apart, such as those of a transaction; the hash
-/// those of streams that were begun anew.
-fn name(event: &RawEvent, number: u64, layout: Layout) -> String {
+/// Sorts as the events do. The number tells those of one moment apart, such as those of a transaction; the batch
+/// those of different writers.
+fn name(event: &RawEvent, number: u64, batch: u64, layout: Layout) -> String {
     format!(
-        "{:010}-{:010}-{number:08}-{:08x}.{}",
+        "{:010}-{:010}-{number:08}-{batch:013}.{}",
         event.cluster_time.seconds(),
         event.cluster_time.ordinal(),
-        xxh3_64(event.token.as_bytes()) >> 32,
         layout.extension(),
     )
 }

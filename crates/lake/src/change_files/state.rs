@@ -1,5 +1,7 @@
 //! What is remembered beside the files: how far they reach, and which ones come next.
 
+use std::time::SystemTime;
+
 use object_store::UpdateVersion;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -15,6 +17,9 @@ const DIRECTORY: &str = "_changes.state";
 const COUNTED: &str = "position.json";
 const PENDING: &str = "pending.json";
 
+/// How many withdrawn batches are remembered: far more than may have files that come late.
+const MOST_WITHDRAWN: usize = 1000;
+
 /// How far the files reach.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -25,8 +30,12 @@ pub(super) struct Counted {
     pub(super) database: Option<String>,
     /// How the next file is called.
     pub(super) moment: Moment,
-    /// How often it was written: a batch that is pending counts as the next.
+    /// The last batch that is settled: its files count, or it is withdrawn. The one that is pending, or comes
+    /// next, has the number behind it.
     batch: u64,
+    /// Batches up to that whose files do not count, however late one of them comes.
+    #[serde(default)]
+    withdrawn: Vec<u64>,
     /// Whose it is.
     writer: Uuid,
 }
@@ -37,28 +46,47 @@ impl Counted {
             position: position.clone(),
             database,
             moment: Moment::default(),
-            batch: 0,
+            batch: first_batch(),
+            withdrawn: Vec::new(),
             writer: Uuid::new_v4(),
         }
     }
 
+    /// The number of the batch that comes next.
+    pub(super) fn next_batch(&self) -> u64 {
+        self.batch + 1
+    }
+
     /// The same, in the hands of another writer.
-    pub(super) fn taken_over(self) -> Self {
+    fn taken_over(self) -> Self {
         Self {
             writer: Uuid::new_v4(),
             ..self
         }
+    }
+
+    /// Whether the files of a batch will never count.
+    pub(super) fn has_withdrawn(&self, pending: &Pending) -> bool {
+        self.withdrawn.contains(&pending.batch)
     }
 
     /// Further on, with no file in between.
     pub(super) fn moved(self, position: &Position) -> Self {
         Self {
             position: position.clone(),
-            batch: self.batch + 1,
             writer: Uuid::new_v4(),
             ..self
         }
     }
+}
+
+/// The number that is before those of all batches: milliseconds since 1970, so that a place whose state was removed
+/// goes on behind the batches that it had.
+fn first_batch() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    since.map_or(0, |since| {
+        u64::try_from(since.as_millis()).unwrap_or_default()
+    })
 }
 
 /// The files that come next.
@@ -84,15 +112,31 @@ impl Pending {
         Self {
             position: position.clone(),
             moment,
-            batch: before.batch + 1,
+            batch: before.next_batch(),
             files,
             writer: Uuid::new_v4(),
         }
     }
 
-    /// Whether it comes behind `counted`, and is not part of it.
+    /// What is pending when everything is settled.
+    pub(super) fn none(counted: &Counted) -> Self {
+        Self {
+            position: counted.position.clone(),
+            moment: counted.moment,
+            batch: counted.batch,
+            files: Vec::new(),
+            writer: Uuid::new_v4(),
+        }
+    }
+
+    /// Whether it is still to be settled.
     pub(super) fn follows(&self, counted: &Counted) -> bool {
-        self.batch == counted.batch + 1
+        self.batch == counted.next_batch()
+    }
+
+    /// Whether more has been settled since than `counted` says.
+    pub(super) fn is_beyond(&self, counted: &Counted) -> bool {
+        self.batch > counted.next_batch()
     }
 
     /// How far the files reach with these.
@@ -102,7 +146,20 @@ impl Pending {
             database: before.database.clone(),
             moment: self.moment,
             batch: self.batch,
+            withdrawn: before.withdrawn.clone(),
             writer: self.writer,
+        }
+    }
+
+    /// The same as before, without these for good.
+    pub(super) fn withdrawn(&self, mut before: Counted) -> Counted {
+        before.withdrawn.push(self.batch);
+        let too_many = before.withdrawn.len().saturating_sub(MOST_WITHDRAWN);
+        before.withdrawn.drain(..too_many);
+        Counted {
+            batch: self.batch,
+            writer: Uuid::new_v4(),
+            ..before
         }
     }
 }
@@ -151,13 +208,36 @@ impl StateFiles {
 
     /// Makes it count.
     pub(super) async fn count(&mut self, counted: Counted) -> Result<Counted> {
-        self.counted.replace(&counted).await?;
-        Ok(counted)
+        match self.counted.replace(&counted).await? {
+            true => Ok(counted),
+            false => Err(self.counted.taken()),
+        }
+    }
+
+    /// Takes what counts into the hands of another writer, and leaves it where it has been replaced since it was read.
+    pub(super) async fn take_over(&mut self, counted: Counted) -> Result<Option<Counted>> {
+        let counted = counted.taken_over();
+        let is_taken = self.counted.replace(&counted).await?;
+        Ok(is_taken.then_some(counted))
+    }
+
+    /// The error where somebody else has taken over.
+    pub(super) fn overtaken(&self) -> Error {
+        self.counted.taken()
     }
 
     /// Says which files come next.
     pub(super) async fn announce(&mut self, pending: &Pending) -> Result<()> {
-        self.pending.replace(pending).await
+        match self.pending.replace(pending).await? {
+            true => Ok(()),
+            false => Err(self.pending.taken()),
+        }
+    }
+
+    /// Says that none come until others are announced, and leaves it where somebody else has announced some; whether
+    /// it was said.
+    pub(super) async fn announce_none(&mut self, counted: &Counted) -> Result<bool> {
+        self.pending.replace(&Pending::none(counted)).await
     }
 }
 
@@ -183,8 +263,8 @@ impl StateFile {
         Ok(Some(value))
     }
 
-    /// Puts `value` in the place of what was last read or written, unless somebody else has.
-    async fn replace(&mut self, value: &impl Serialize) -> Result<()> {
+    /// Puts `value` in the place of what was last read or written, unless somebody else has; whether it did.
+    async fn replace(&mut self, value: &impl Serialize) -> Result<bool> {
         let bytes = serde_json::to_vec_pretty(value).map_err(|error| {
             Error::new(ErrorKind::Internal, "the position is no JSON").because(error)
         })?;
@@ -201,16 +281,21 @@ impl StateFile {
                 false => store::replace(&self.place, bytes, Some(version)).await?,
             };
         }
-        if let Some(version) = replaced {
-            self.version = Some(version);
+        let is_replaced = replaced.is_some();
+        if is_replaced {
+            self.version = replaced;
             self.attempts.clear();
-            return Ok(());
         }
-        Err(Error::new(
+        Ok(is_replaced)
+    }
+
+    /// The error where somebody else has put something there.
+    fn taken(&self) -> Error {
+        Error::new(
             ErrorKind::AlreadyExists,
             "another process writes changes to this target",
         )
         .on("target", &self.place)
-        .remedy("let one process write there, and give each other one a target of its own"))
+        .remedy("let one process write there, and give each other one a target of its own")
     }
 }

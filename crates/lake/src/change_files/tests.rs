@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock, Mutex};
 
 use async_trait::async_trait;
 use bson::doc;
@@ -16,6 +17,7 @@ use object_store::{
 };
 use proptest::prelude::*;
 use tempfile::TempDir;
+use tokio::sync::Semaphore;
 use tributary_model::ClusterTime;
 
 use super::*;
@@ -35,14 +37,40 @@ enum Fate {
 }
 
 /// A store, and what is to become of the next calls.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 struct Fated {
     inner: Arc<InMemory>,
     fates: Arc<Mutex<VecDeque<Fate>>>,
     is_dead: Arc<Mutex<bool>>,
+    /// Each file of events takes one.
+    permits: Option<Arc<Semaphore>>,
+    /// What decides how long others come first.
+    chance: Option<Arc<AtomicU64>>,
 }
 
 impl Fated {
+    fn place(&self) -> Location {
+        // To make a client of S3 takes longer than all that a test does.
+        static PLACE: LazyLock<Location> =
+            LazyLock::new(|| Location::parse("s3://bucket/changes").unwrap());
+        let store = self.clone();
+        PLACE.clone().through(|_| Arc::new(store))
+    }
+
+    async fn let_others_come_first(&self) {
+        let Some(chance) = &self.chance else { return };
+        // Knuth's linear congruential generator, whose higher bits are the better ones.
+        let next = |seed: u64| {
+            let seed = seed.wrapping_mul(6_364_136_223_846_793_005);
+            seed.wrapping_add(1_442_695_040_888_963_407)
+        };
+        let seed = chance.load(Ordering::Relaxed);
+        chance.store(next(seed), Ordering::Relaxed);
+        for _ in 0..(seed >> 33) % 8 {
+            tokio::task::yield_now().await;
+        }
+    }
+
     async fn call<T>(
         &self,
         work: impl Future<Output = object_store::Result<T>>,
@@ -54,6 +82,7 @@ impl Fated {
         if *self.is_dead.lock().unwrap() {
             return Err(refused());
         }
+        self.let_others_come_first().await;
         let fate = self.fates.lock().unwrap().pop_front();
         match fate.unwrap_or(Fate::Well) {
             Fate::Well => work.await,
@@ -95,6 +124,11 @@ impl ObjectStore for Fated {
         payload: PutPayload,
         options: PutOptions,
     ) -> object_store::Result<PutResult> {
+        if let Some(permits) = &self.permits
+            && !location.as_ref().contains("_changes.state")
+        {
+            permits.acquire().await.unwrap().forget();
+        }
         self.call(self.inner.put_opts(location, payload, options))
             .await
     }
@@ -186,6 +220,28 @@ fn options(events_per_file: usize) -> ChangeFilesOptions {
 
 /// The tokens in the files of each directory, in the order of the files' names.
 async fn tokens_in(store: &InMemory) -> BTreeMap<String, Vec<String>> {
+    tokens_where(store, |_| true).await
+}
+
+/// The tokens in those that count, as anybody can tell them.
+async fn counted_tokens(store: &InMemory) -> BTreeMap<String, Vec<String>> {
+    let path = Path::from("changes/_changes.state/position.json");
+    let bytes = store.get(&path).await.unwrap().bytes().await.unwrap();
+    let position: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
+    let last = position["batch"].as_u64().unwrap();
+    let withdrawn = position["withdrawn"].as_array().unwrap();
+    tokens_where(store, |name| {
+        let batch = name.strip_suffix(".jsonl").unwrap().rsplit_once('-');
+        let batch: u64 = batch.unwrap().1.parse().unwrap();
+        batch <= last && !withdrawn.contains(&batch.into())
+    })
+    .await
+}
+
+async fn tokens_where(
+    store: &InMemory,
+    counts: impl Fn(&str) -> bool,
+) -> BTreeMap<String, Vec<String>> {
     let mut objects: Vec<Path> = store
         .list(None)
         .map(|object| object.unwrap().location)
@@ -195,7 +251,7 @@ async fn tokens_in(store: &InMemory) -> BTreeMap<String, Vec<String>> {
     let mut tokens: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for object in objects {
         let (directory, _) = object.as_ref().rsplit_once('/').unwrap();
-        if directory.ends_with("_changes.state") {
+        if directory.ends_with("_changes.state") || !counts(object.filename().unwrap()) {
             continue;
         }
         let bytes = store.get(&object).await.unwrap().bytes().await.unwrap();
@@ -216,13 +272,10 @@ async fn publish_all(
     cuts: &[(usize, usize)],
 ) -> Arc<InMemory> {
     let store = Fated {
-        inner: Arc::default(),
         fates: Arc::new(Mutex::new(fates.into())),
-        is_dead: Arc::default(),
+        ..Fated::default()
     };
-    let place = Location::parse("s3://bucket/changes")
-        .unwrap()
-        .through(|_| Arc::new(store.clone()));
+    let place = store.place();
     let mut cuts = cuts.iter().copied().cycle();
     'process: loop {
         *store.is_dead.lock().unwrap() = false;
@@ -351,6 +404,120 @@ async fn who_was_overtaken_is_refused_its_next_batch() {
     );
 }
 
+/// Events of two collections in turn.
+fn of_two(count: usize) -> Vec<RawEvent> {
+    let name = |number: usize| ["orders", "customers"][number % 2];
+    (0..count)
+        .map(|number| event(number, Some(name(number))))
+        .collect()
+}
+
+fn by_directory(events: &[RawEvent]) -> BTreeMap<String, Vec<String>> {
+    let mut expected: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for event in events {
+        let collection = event.collection.as_deref().unwrap();
+        let tokens = expected.entry(format!("changes/shop/{collection}"));
+        tokens.or_default().push(event.token.clone());
+    }
+    expected
+}
+
+#[tokio::test]
+async fn files_of_a_writer_that_was_overtaken_never_count_however_late_they_come() {
+    let slow_store = Fated {
+        permits: Some(Arc::new(Semaphore::new(1))),
+        ..Fated::default()
+    };
+    let store = Fated {
+        permits: None,
+        ..slow_store.clone()
+    };
+    let events = of_two(10);
+    let start = Position::at(ClusterTime::new(1, 1));
+    let mut slow = ChangeFiles::new(slow_store.place(), options(3));
+    assert_eq!(slow.position().await.unwrap(), None);
+    slow.publish(&[], &start).await.unwrap();
+    let first = events[..6].to_vec();
+    let late = tokio::spawn(async move { slow.publish(&first, &behind(&first[5])).await });
+    // One of its two files comes in time.
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    while tokens_in(&store.inner).await.is_empty() {
+        assert!(std::time::Instant::now() < deadline, "no file was written");
+        tokio::task::yield_now().await;
+    }
+    let mut next = ChangeFiles::new(store.place(), options(100));
+    assert_eq!(next.position().await.unwrap(), Some(start));
+    next.publish(&events[..9], &behind(&events[8]))
+        .await
+        .unwrap();
+    slow_store.permits.unwrap().add_permits(10);
+    let refused = late.await.unwrap().unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::AlreadyExists, "{refused}");
+    let all = tokens_in(&store.inner).await;
+    assert_eq!(all.values().map(Vec::len).sum::<usize>(), 9 + 3, "{all:?}");
+    assert_eq!(
+        counted_tokens(&store.inner).await,
+        by_directory(&events[..9])
+    );
+    drop(next);
+    let mut last = ChangeFiles::new(store.place(), options(3));
+    assert_eq!(last.position().await.unwrap(), Some(behind(&events[8])));
+    last.publish(&events[9..], &behind(&events[9]))
+        .await
+        .unwrap();
+    assert_eq!(counted_tokens(&store.inner).await, by_directory(&events));
+}
+
+/// Publishes what is left in small batches until all is published; whether it was.
+async fn publish_rest(store: &Fated, events: &[RawEvent], of_file: usize) -> bool {
+    let mut files = ChangeFiles::new(store.place(), options(of_file));
+    let Ok(Some(mut position)) = files.position().await else {
+        return false;
+    };
+    loop {
+        let next: Vec<RawEvent> = events
+            .iter()
+            .filter(|event| !position.has_passed(&event.token, event.cluster_time))
+            .take(7)
+            .cloned()
+            .collect();
+        let Some(last) = next.last() else { return true };
+        position = behind(last);
+        if files.publish(&next, &position).await.is_err() {
+            return false;
+        }
+    }
+}
+
+#[tokio::test]
+async fn writers_that_overtake_each_other_lose_and_double_nothing() {
+    for seed in 0..60 {
+        let store = Fated {
+            chance: Some(Arc::new(AtomicU64::new(seed))),
+            ..Fated::default()
+        };
+        let events = of_two(60);
+        let mut first = ChangeFiles::new(store.place(), options(1));
+        first.position().await.unwrap();
+        let start = Position::at(ClusterTime::new(1, 1));
+        first.publish(&[], &start).await.unwrap();
+        let starts = |of_file: usize| {
+            let (store, events) = (store.clone(), events.clone());
+            async move {
+                for _ in 0..6 {
+                    if publish_rest(&store, &events, of_file).await {
+                        break;
+                    }
+                }
+            }
+        };
+        tokio::join!(starts(2), starts(3), starts(100));
+        assert!(publish_rest(&store, &events, 5).await, "seed {seed}");
+        let expected = by_directory(&events);
+        assert_eq!(counted_tokens(&store.inner).await, expected, "seed {seed}");
+    }
+}
+
 #[tokio::test]
 async fn on_disk_a_second_process_is_refused_at_once() {
     let directory = TempDir::new().unwrap();
@@ -375,6 +542,7 @@ fn a_reduced_event_says_what_it_lacks() {
     };
     let planned = plan(
         &[event(0, Some("orders")), reduced],
+        1,
         plan::Moment::default(),
         layout,
     );
