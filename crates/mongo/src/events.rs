@@ -118,6 +118,15 @@ impl EventSource for MongoEvents {
             detail = match self.read(&stream, &mut reached, detail, &out).await {
                 Ok(Read::Ended) => return Ok(()),
                 Ok(Read::Passed) => Detail::All,
+                // Stages may ask for what is looked up when the event is read: the event that was read last is
+                // not selected any more where its document has changed since, and its token is not found
+                // then. By the time alone it is passed, and what comes behind it is selected as ever.
+                Err(ReadFailure::TokenNotFound(_))
+                    if reached.resume_token.is_some() && !watch.stages.is_empty() =>
+                {
+                    reached.resume_token = None;
+                    detail
+                }
                 Err(failure) => match detail.after(&failure) {
                     Some(less) => less,
                     None => return Err(failure.told(&self.connection)),

@@ -145,6 +145,46 @@ async fn a_token_that_the_stream_does_not_know_is_of_another_source() {
 }
 
 #[tokio::test]
+async fn an_event_that_does_not_match_any_more_holds_up_nothing() {
+    let fixture = Fixture::new("no_match").await;
+    let c = fixture.collection("c");
+    fixture
+        .insert("c", vec![doc! { "_id": 1 }, doc! { "_id": 2 }])
+        .await;
+    let from = fixture.events().await.now().await.unwrap();
+    let set = async |id: i32, status: &str| {
+        let set = doc! { "$set": { "status": status } };
+        c.update_one(doc! { "_id": id }, set).await.unwrap();
+    };
+    let paid = Watch {
+        full_document: true,
+        stages: vec![raw(
+            &doc! { "$match": { "operationType": "update", "fullDocument.status": "paid" } },
+        )],
+        ..watch(Some(&fixture.name), Some("c"))
+    };
+    set(1, "paid").await;
+    let mut following = Following::new(&fixture, &paid, &from).await;
+    let event = following.next().await.unwrap();
+    let position = behind(&event, &following.position);
+    following.end().await.unwrap();
+
+    set(1, "shipped").await;
+    set(2, "paid").await;
+    let mut following = Following::new(&fixture, &paid, &position).await;
+    let next = following.next().await.unwrap();
+    assert_eq!(id(&next), 2);
+    assert!(!position.has_passed(&next.token, next.cluster_time));
+    // It goes on by the token of what it has found.
+    let position = behind(&next, &following.position);
+    following.end().await.unwrap();
+    set(1, "paid").await;
+    let mut following = Following::new(&fixture, &paid, &position).await;
+    assert_eq!(id(&following.next().await.unwrap()), 1);
+    following.end().await.unwrap();
+}
+
+#[tokio::test]
 async fn history_that_the_deployment_has_forgotten_is_lost() {
     let mongod = Mongod::builder().parameter("enableTestCommands", "1");
     let mongod = mongod.start().await.unwrap();
