@@ -108,6 +108,8 @@ pub struct RawEvents {
     pub position: Position,
     /// Everything up to this moment has been passed on.
     pub complete_to: ClusterTime,
+    /// Where the deployment was when it sent them: what is written after they have been received is behind it.
+    pub present: ClusterTime,
     /// Bytes of the server's reply.
     pub bytes: usize,
     /// When they were received.
@@ -116,7 +118,8 @@ pub struct RawEvents {
 
 /// A deployment whose events can be followed.
 ///
-/// Order: that of the deployment. Duplicates: an event comes once in each call of `follow`.
+/// Order: that of the deployment. Duplicates: where a place is not known any more, all events of its moment come
+/// again; by its token, whoever follows knows what had come before.
 #[async_trait]
 pub trait EventSource: Send + Sync {
     /// Where it is, without credentials.

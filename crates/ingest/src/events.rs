@@ -78,6 +78,7 @@ impl EventSource for IngestEvents {
                 events: events.collect(),
                 position: cursor.position(),
                 complete_to: cursor.complete_to(),
+                present: cursor.complete_to(),
                 bytes,
                 received: SystemTime::now(),
             };

@@ -98,6 +98,7 @@ impl EventSource for Source {
                 },
                 position: reached.clone(),
                 complete_to: event.cluster_time,
+                present: event.cluster_time,
                 bytes: event.document.len(),
                 received: SystemTime::now(),
             };
@@ -116,6 +117,7 @@ impl EventSource for Source {
             events: Vec::new(),
             position: reached,
             complete_to: ClusterTime::new(1_000_000, 1),
+            present: ClusterTime::new(1_000_000, 1),
             bytes: 0,
             received: SystemTime::now(),
         };

@@ -4,19 +4,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, SecondsFormat};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tributary_flow::{StartAt, TriggerLedger, TriggerRecord, TriggerState};
-use tributary_model::{ErrorKind, Position, Result};
+use tributary_model::{Error, ErrorKind, Result};
 
-use super::journal::{Journal, run_of};
+use super::lane::Lane;
+use super::letters::Letters;
 use super::live::{Live, LiveState};
-use super::recursion::Recursion;
-use super::stream::{Hub, Wanted};
-use super::{Occasion, Task, Trigger, ordered, scheduled, unordered};
-use crate::script::Outcome;
+use super::room::Room;
+use super::stream::Hub;
+use super::{Occasion, Trigger};
 
 /// How long to wait before what failed is tried again; twice as long each time.
 const FIRST_WAIT: Duration = Duration::from_millis(500);
@@ -91,9 +90,11 @@ impl Keeper {
     async fn once(&mut self) -> Result<Ended> {
         self.asked.mark_unchanged();
         let record = self.ledger.load(&self.trigger.name).await?;
-        self.replay_letters().await?;
+        let room = Room::of(&self.trigger);
+        let letters = self.letters(&record, room.clone());
         if self.trigger.is_disabled {
             self.live.is(LiveState::Disabled);
+            letters.replay().await;
             return self.wait(&record, None).await;
         }
         match &record.state {
@@ -104,17 +105,27 @@ impl Keeper {
             }
             TriggerState::Suspended { reason } => {
                 self.live.is(LiveState::Suspended(reason.clone()));
+                letters.replay().await;
                 return self.wait(&record, self.trigger.policy.auto_resume).await;
             }
         }
         let revision = record.revision;
-        let mut lane = Lane::new(self, record);
-        let result = lane.run(&self.hub).await;
+        let mut lane = Lane::new(self, record, room);
+        let runs = async {
+            let result = lane.run(&self.hub).await;
+            letters.over.cancel();
+            result
+        };
+        let (result, ()) = tokio::join!(runs, letters.replay());
         self.live.oldest(None);
         self.live.queued.store(0, Ordering::Relaxed);
         let Err(error) = result else { return result };
         match error.kind() {
-            ErrorKind::HistoryLost if self.tolerates() => {
+            ErrorKind::HistoryLost if lane.is_to_replay() => {
+                self.cannot_replay(&mut lane, error).await?;
+                Ok(Ended::Asked)
+            }
+            ErrorKind::HistoryLost | ErrorKind::OtherSource if self.tolerates() => {
                 tracing::warn!(trigger = self.trigger.name, %error,
                     "events are lost: the trigger goes on with the present");
                 self.ledger
@@ -137,6 +148,43 @@ impl Keeper {
             }
             _ => Err(error),
         }
+    }
+
+    fn letters(&self, record: &TriggerRecord, room: Room) -> Letters {
+        Letters {
+            trigger: Arc::clone(&self.trigger),
+            ledger: Arc::clone(&self.ledger),
+            live: Arc::clone(&self.live),
+            runs: Arc::clone(&self.runs),
+            room,
+            asked: self.asked.clone(),
+            revision: record.revision,
+            stop: self.stop.clone(),
+            over: self.stop.child_token(),
+        }
+    }
+
+    /// Leaves a trigger where it was that cannot begin where it was asked to.
+    async fn cannot_replay(&self, lane: &mut Lane, error: Error) -> Result<()> {
+        lane.stays().await?;
+        let name = &self.trigger.name;
+        let mut reason = format!("it cannot begin where it was asked to: {error}");
+        if let Occasion::Change { source, .. } = &self.trigger.occasion
+            && let Ok(Some(window)) = source.window().await
+            && let Some(oldest) = DateTime::from_timestamp(window.oldest.seconds().into(), 0)
+        {
+            let oldest = oldest.to_rfc3339_opts(SecondsFormat::Secs, true);
+            reason = format!("{reason}; the source knows what happened since {oldest}");
+        }
+        if self.tolerates() {
+            tracing::warn!(trigger = name, reason, "a trigger goes on where it was");
+            return Ok(());
+        }
+        let reason = format!(
+            "{reason}; `tributary trigger resume {name}` goes on where it was before, `tributary trigger replay {name} --from TIME` \
+             at a later time"
+        );
+        self.suspend(lane.record.revision, reason).await
     }
 
     fn tolerates(&self) -> bool {
@@ -195,47 +243,9 @@ impl Keeper {
         }
         Ok(Ended::Asked)
     }
-
-    /// Tries dead letters again that somebody wants tried.
-    async fn replay_letters(&self) -> Result<()> {
-        let mut letters = Vec::new();
-        loop {
-            if letters.is_empty() {
-                letters = self.ledger.to_replay(&self.trigger.name).await?;
-                letters.reverse();
-            }
-            let Some(letter) = letters.pop() else {
-                return Ok(());
-            };
-            if self.stop.is_cancelled() {
-                return Ok(());
-            }
-            let task = Task {
-                run: self.runs.next(),
-                arguments: letter.arguments.clone(),
-            };
-            let run = task.run;
-            let ran = self.trigger.processor.run(task);
-            let Some(outcome) = ordered::ends_in_time(&self.stop, ran).await else {
-                return Ok(());
-            };
-            let _ = self.trigger.processor.written(run);
-            let error = outcome.result.as_ref().err().map(ToString::to_string);
-            self.live.ran(outcome.duration, error.as_deref());
-            let run = run_of(
-                &self.trigger.app,
-                &self.trigger.function,
-                format!("dead letter of {}", self.trigger.name),
-                Some(letter.token.clone()),
-                letter.attempts + 1,
-                &outcome,
-            );
-            self.ledger.replayed(&letter.id, error, run).await?;
-        }
-    }
 }
 
-async fn suspend(
+pub(super) async fn suspend(
     trigger: &Trigger,
     ledger: &dyn TriggerLedger,
     revision: u64,
@@ -254,177 +264,4 @@ async fn suspend(
             None,
         )
         .await
-}
-
-/// A trigger that runs, and how far it has got.
-pub(super) struct Lane {
-    pub(super) trigger: Arc<Trigger>,
-    ledger: Arc<dyn TriggerLedger>,
-    /// What the ledger said when it began.
-    pub(super) record: TriggerRecord,
-    pub(super) journal: Journal,
-    pub(super) recursion: Recursion,
-    pub(super) live: Arc<Live>,
-    pub(super) runs: Arc<Runs>,
-    pub(super) stop: CancellationToken,
-    /// Whether there is something to record.
-    pub(super) is_dirty: bool,
-    /// How long the last run of an ordered trigger took; at first, so long that it runs alone.
-    pub(super) pace: Duration,
-    asked: watch::Receiver<u64>,
-    position: Option<Position>,
-    head: Option<String>,
-    unfinished: Vec<String>,
-    passed_to: Option<DateTime<Utc>>,
-}
-
-impl Lane {
-    fn new(keeper: &Keeper, record: TriggerRecord) -> Self {
-        Self {
-            trigger: Arc::clone(&keeper.trigger),
-            ledger: Arc::clone(&keeper.ledger),
-            journal: Journal::new(),
-            recursion: Recursion::new(keeper.trigger.policy.longest_chain),
-            live: Arc::clone(&keeper.live),
-            runs: Arc::clone(&keeper.runs),
-            stop: keeper.stop.clone(),
-            is_dirty: false,
-            pace: Duration::MAX,
-            asked: keeper.asked.clone(),
-            position: record.position.clone(),
-            head: record.head.clone(),
-            unfinished: record.unfinished.clone(),
-            passed_to: record.passed_to,
-            record,
-        }
-    }
-
-    async fn run(&mut self, hub: &Arc<Hub>) -> Result<Ended> {
-        let trigger = Arc::clone(&self.trigger);
-        let (source, source_name, selection) = match &trigger.occasion {
-            Occasion::Moment { cron, .. } => {
-                self.live.is(LiveState::Running);
-                return scheduled::run(self, cron).await;
-            }
-            Occasion::Change {
-                source,
-                source_name,
-                selection,
-            } => (source, source_name, selection),
-        };
-        let begins = match self.record.from {
-            Some(from) => {
-                self.record.head = None;
-                self.record.unfinished.clear();
-                self.begun(None, Vec::new());
-                ordered::position_of(from)
-            }
-            None => self.record.position.clone(),
-        };
-        let begins = match begins {
-            Some(position) => position,
-            None => source.now().await?,
-        };
-        // Whatever happens from here on is this trigger's, also in the next process.
-        self.reaches(begins.clone());
-        self.record().await?;
-        self.live.is(LiveState::Running);
-        let deliveries = hub.subscribe(Wanted {
-            source: Arc::clone(source),
-            source_name: source_name.clone(),
-            selection: selection.clone(),
-            from: begins,
-        });
-        match selection.unordered {
-            true => unordered::run(self, deliveries).await,
-            false => ordered::run(self, deliveries).await,
-        }
-    }
-
-    pub(super) fn next_run(&self) -> u64 {
-        self.runs.next()
-    }
-
-    /// A run has ended.
-    pub(super) fn ran(&mut self, subject: &str, attempt: u32, outcome: &Outcome) {
-        self.is_dirty = true;
-        let error = outcome.result.as_ref().err().map(ToString::to_string);
-        self.live.ran(outcome.duration, error.as_deref());
-        self.journal.ran(&self.trigger, subject, attempt, outcome);
-    }
-
-    pub(super) fn gave_up(
-        &mut self,
-        subject: &str,
-        arguments: Bytes,
-        error: String,
-        attempts: u32,
-    ) {
-        self.is_dirty = true;
-        self.journal
-            .gave_up(&self.trigger, subject, arguments, error, attempts);
-    }
-
-    /// Everything up to `position` has been dealt with.
-    pub(super) fn reaches(&mut self, position: Position) {
-        self.is_dirty = true;
-        self.position = Some(position);
-    }
-
-    /// These have begun beyond the position.
-    pub(super) fn begun(&mut self, head: Option<String>, unfinished: Vec<String>) {
-        self.head = head;
-        self.unfinished = unfinished;
-    }
-
-    /// All moments up to this one have been dealt with.
-    pub(super) fn passed(&mut self, moment: DateTime<Utc>) {
-        self.is_dirty = true;
-        self.passed_to = Some(moment);
-    }
-
-    /// Records what there is.
-    pub(super) async fn record(&mut self) -> Result<()> {
-        if !self.is_dirty {
-            return Ok(());
-        }
-        let mut progress = self.journal.take();
-        progress.revision = self.record.revision;
-        progress.position = self.position.clone();
-        progress.head = self.head.clone();
-        progress.unfinished = self.unfinished.clone();
-        progress.passed_to = self.passed_to;
-        self.ledger.advance(&self.trigger.name, progress).await?;
-        self.is_dirty = false;
-        Ok(())
-    }
-
-    /// Records what there is, and then that the trigger is suspended.
-    pub(super) async fn suspend(&mut self, reason: String) -> Result<Ended> {
-        self.record().await?;
-        let revision = self.record.revision;
-        suspend(&self.trigger, self.ledger.as_ref(), revision, reason).await?;
-        Ok(Ended::Asked)
-    }
-
-    /// Records what there is, at the end.
-    pub(super) async fn end(&mut self, ended: Ended) -> Result<Ended> {
-        self.record().await?;
-        Ok(ended)
-    }
-
-    /// Whether something was asked of the trigger since it began.
-    pub(super) fn was_asked(&self) -> bool {
-        *self.asked.borrow() > self.record.revision
-    }
-
-    /// Waits until something is asked of it.
-    pub(super) async fn is_asked(&self) {
-        let mut asked = self.asked.clone();
-        let revision = self.record.revision;
-        if asked.wait_for(|now| *now > revision).await.is_err() {
-            // Nobody can ask any more: the process ends.
-            std::future::pending::<()>().await;
-        }
-    }
 }

@@ -3,16 +3,20 @@
 //! A [`Host`] runs triggers. Each is kept going by a task of its own (`keeper`), which reads what the ledger
 //! says of it, takes events from a `stream` that it may share with others, has them run one after the other
 //! (`ordered`) or side by side (`unordered`), or runs by the clock (`scheduled`), and records what came of it
-//! (`journal`). `recursion` notices triggers that set themselves off.
+//! (`journal`), while `letters` tries dead letters again beside them, within the same `room`. `recursion` notices
+//! triggers that set themselves off. Where one has got to is its `lane`.
 
 mod arguments;
 mod event_bridge;
 mod host;
 mod journal;
 mod keeper;
+mod lane;
+mod letters;
 mod live;
 mod ordered;
 mod recursion;
+mod room;
 mod scheduled;
 mod script;
 mod stream;
@@ -100,7 +104,7 @@ pub struct Selection {
     pub unordered: bool,
     /// What happens while it is paused or suspended is passed over.
     pub skip_catchup: bool,
-    /// Where the deployment has forgotten what comes next, it goes on with the present.
+    /// Where the deployment does not know what comes next, it goes on with the present.
     pub tolerate_resume_errors: bool,
 }
 
@@ -119,6 +123,8 @@ pub struct Policy {
     pub auto_resume: Option<Duration>,
     /// How many runs of an unordered trigger there are at once.
     pub concurrency: usize,
+    /// How many bytes of events they are for, beyond the first.
+    pub bytes_in_flight: usize,
     /// Runs that succeed are logged, and not only those that fail or write to their console.
     pub log_successes: bool,
     /// How many times in a row runs may set each other off.
@@ -134,6 +140,7 @@ impl Default for Policy {
             on_failure: OnFailure::Skip,
             auto_resume: None,
             concurrency: 100,
+            bytes_in_flight: 32 << 20,
             log_successes: false,
             longest_chain: 100,
         }

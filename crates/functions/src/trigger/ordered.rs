@@ -6,10 +6,12 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
-use tributary_flow::{RawEvent, StartAt};
+use tributary_flow::RawEvent;
 use tributary_model::{Position, Result};
 
-use super::keeper::{Ended, Lane};
+use super::keeper::Ended;
+use super::lane::Lane;
+use super::recursion::Chain;
 use super::stream::Delivery;
 use super::{OnFailure, Task, arguments};
 use crate::script::{FailureKind, Outcome};
@@ -49,6 +51,7 @@ pub(super) async fn run(
                 return Err(error);
             }
         };
+        lane.hears(delivery.present);
         let mut waiting: VecDeque<RawEvent> = delivery.events.into();
         while !waiting.is_empty() {
             lane.live.queued.store(waiting.len(), Ordering::Relaxed);
@@ -82,6 +85,10 @@ async fn run_some(
     waiting: &mut VecDeque<RawEvent>,
     reached: &Position,
 ) -> Result<Option<Ended>> {
+    let place = match lane.turn().await {
+        Ok(place) => place,
+        Err(ended) => return Ok(Some(ended)),
+    };
     let mut tasks = Vec::new();
     let mut chains = Vec::new();
     let mut bytes = 0;
@@ -96,7 +103,8 @@ async fn run_some(
             arguments: arguments::of_event(&event.document),
         };
         let key = arguments::key_of_event(&event.document);
-        chains.push((task.run, lane.recursion.begins(key, now)));
+        let chain = lane.recursion.begins(key, event.cluster_time, now);
+        chains.push((task.run, chain));
         tasks.push(task);
     }
     lane.live.in_flight.store(1, Ordering::Relaxed);
@@ -104,6 +112,7 @@ async fn run_some(
         let ran = lane.trigger.processor.run_in_order(tasks);
         ends_in_time(&lane.stop, ran).await
     };
+    drop(place);
     lane.live.in_flight.store(0, Ordering::Relaxed);
     let Some(outcomes) = outcomes else {
         return Ok(Some(Ended::Stopped));
@@ -117,8 +126,13 @@ async fn run_some(
         let written = lane.trigger.processor.written(run);
         let endless = lane.recursion.wrote(chain, &written, Instant::now());
         if outcome.result.is_err() {
-            let event = event.clone();
-            return try_again(lane, event, waiting, reached, outcome.clone()).await;
+            let failed = Failed {
+                event: event.clone(),
+                chain,
+                outcome: outcome.clone(),
+                endless,
+            };
+            return try_again(lane, failed, waiting, reached).await;
         }
         let passed = waiting.pop_front();
         if let Some(event) = passed {
@@ -131,14 +145,28 @@ async fn run_some(
     Ok(None)
 }
 
+/// An event whose first try has failed.
+struct Failed {
+    event: RawEvent,
+    chain: Chain,
+    outcome: Outcome,
+    /// An error where it belongs to a chain that does not end.
+    endless: Result<(), String>,
+}
+
 /// Tries the first of the events that wait, which has failed, until it succeeds or is given up on.
 async fn try_again(
     lane: &mut Lane,
-    event: RawEvent,
+    failed: Failed,
     waiting: &mut VecDeque<RawEvent>,
     reached: &Position,
-    mut outcome: Outcome,
 ) -> Result<Option<Ended>> {
+    let Failed {
+        event,
+        chain,
+        mut outcome,
+        mut endless,
+    } = failed;
     let mut attempts = Attempts::default();
     while let Some(wait) = attempts.failed(&outcome, &lane.trigger.policy) {
         // What was done before is not to be repeated for this event's sake.
@@ -154,19 +182,24 @@ async fn try_again(
             arguments: arguments::of_event(&event.document),
         };
         let run = task.run;
+        let place = match lane.turn().await {
+            Ok(place) => place,
+            Err(ended) => return Ok(Some(ended)),
+        };
         lane.live.in_flight.store(1, Ordering::Relaxed);
         let ran = {
             let ran = lane.trigger.processor.run(task);
             ends_in_time(&lane.stop, ran).await
         };
+        drop(place);
         lane.live.in_flight.store(0, Ordering::Relaxed);
         let Some(ran) = ran else {
             return Ok(Some(Ended::Stopped));
         };
         outcome = ran;
         lane.ran(&event.token, attempts.count + 1, &outcome);
-        // A try again is caused by nothing but the event.
-        let _ = lane.trigger.processor.written(run);
+        let written = lane.trigger.processor.written(run);
+        endless = endless.and(lane.recursion.wrote(chain, &written, Instant::now()));
     }
     if let Err(failure) = &outcome.result {
         let error = failure.to_string();
@@ -183,7 +216,10 @@ async fn try_again(
     }
     waiting.pop_front();
     lane.reaches(behind(&event, reached));
-    Ok(None)
+    match endless {
+        Ok(()) => Ok(None),
+        Err(reason) => Ok(Some(lane.suspend(reason).await?)),
+    }
 }
 
 /// How many events are handed over together when the last one took so long.
@@ -248,18 +284,6 @@ pub(super) fn behind(event: &RawEvent, reached: &Position) -> Position {
         cluster_time: event.cluster_time,
         resume_token: Some(event.token.clone()),
         ..reached.clone()
-    }
-}
-
-/// Where a trigger is to begin, as a position.
-pub(super) fn position_of(from: StartAt) -> Option<Position> {
-    match from {
-        StartAt::Now => None,
-        StartAt::Time(time) => {
-            let seconds = u32::try_from(time.timestamp()).unwrap_or(0);
-            let time = tributary_model::ClusterTime::new(seconds, 0);
-            Some(Position::at(time))
-        }
     }
 }
 

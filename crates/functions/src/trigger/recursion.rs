@@ -1,12 +1,15 @@
 //! Triggers that set themselves off: noticed by how many runs in a row were each caused by the one before.
 //!
 //! A run that writes where its trigger looks causes an event, and a run of that. What it wrote is known by
-//! key where the operation says it, and by number otherwise; the next event of that key, or one of that
-//! time, is taken for what it caused. Chains that end by themselves, because a run does not write, begin at
-//! nothing again.
+//! key where the operation says it, and by number otherwise; the next event of that key, or else the next one
+//! of any, is taken for what it caused, if it happened behind what was known of the deployment's present when
+//! the run began: what waited then was written by others. Chains that end by themselves, because a run does not
+//! write, begin at nothing again.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
+
+use tributary_model::ClusterTime;
 
 use super::Written;
 
@@ -30,15 +33,27 @@ pub(super) struct Chain {
     /// How many runs there were by then, and how many of them had written.
     runs: u64,
     writing: u64,
+    /// What it writes is written behind this.
+    present: ClusterTime,
+}
+
+/// A write, which may come back as an event.
+#[derive(Debug)]
+struct Cause {
+    /// The chain of the run that comes of it.
+    chain: Chain,
+    at: Instant,
 }
 
 /// What is known of a trigger's own writes.
 #[derive(Debug)]
 pub(super) struct Recursion {
     longest: u32,
-    by_key: HashMap<u64, VecDeque<(Chain, Instant)>>,
-    unknown: VecDeque<(Chain, Instant)>,
+    by_key: HashMap<u64, VecDeque<Cause>>,
+    unknown: VecDeque<Cause>,
     remembered: usize,
+    /// Where the deployment is at least.
+    present: ClusterTime,
     /// How many runs there were, and how many of them have written.
     runs: u64,
     writing: u64,
@@ -52,9 +67,15 @@ impl Recursion {
             by_key: HashMap::new(),
             unknown: VecDeque::new(),
             remembered: 0,
+            present: ClusterTime::default(),
             runs: 0,
             writing: 0,
         }
+    }
+
+    /// The deployment is at this moment at least.
+    pub(super) fn is_at(&mut self, present: ClusterTime) {
+        self.present = self.present.max(present);
     }
 
     /// One that nothing of the trigger's own has caused.
@@ -64,37 +85,37 @@ impl Recursion {
             since: now,
             runs: self.runs,
             writing: self.writing,
+            present: self.present,
         }
     }
 
-    /// How the run of an event comes about.
-    pub(super) fn begins(&mut self, key: Option<u64>, now: Instant) -> Chain {
+    /// How the run of an event comes about, which happened at `time` to the document of this key.
+    pub(super) fn begins(&mut self, key: Option<u64>, time: ClusterTime, now: Instant) -> Chain {
         let new = self.chain(now);
         self.runs += 1;
         if self.remembered == 0 {
             return new;
         }
-        if let Some(causes) = key.and_then(|key| self.by_key.get_mut(&key)) {
-            let cause = causes.pop_front();
-            if causes.is_empty()
-                && let Some(key) = key
-            {
+        let mut cause = None;
+        if let Some(key) = key
+            && let Some(causes) = self.by_key.get_mut(&key)
+        {
+            let before = causes.len();
+            cause = take(causes, time, now);
+            self.remembered -= before - causes.len();
+            if causes.is_empty() {
                 self.by_key.remove(&key);
             }
-            if let Some((chain, at)) = cause {
-                self.remembered -= 1;
-                if now.duration_since(at) < REMEMBERED {
-                    return chain;
-                }
-            }
         }
-        while let Some((chain, at)) = self.unknown.pop_front() {
-            self.remembered -= 1;
-            if now.duration_since(at) < REMEMBERED {
-                return chain;
-            }
+        if cause.is_none() {
+            let before = self.unknown.len();
+            cause = take(&mut self.unknown, time, now);
+            self.remembered -= before - self.unknown.len();
         }
-        new
+        cause.map_or(new, |cause| Chain {
+            present: self.present,
+            ..cause
+        })
     }
 
     /// A run has written this; the error says why the trigger is to stop.
@@ -133,13 +154,20 @@ impl Recursion {
             }
             match written {
                 Written::Key(key) => {
-                    self.by_key.entry(*key).or_default().push_back((next, now));
+                    let causes = self.by_key.entry(*key).or_default();
+                    causes.push_back(Cause {
+                        chain: next,
+                        at: now,
+                    });
                     self.remembered += 1;
                 }
                 Written::Some(count) => {
                     let room = CAUSES.saturating_sub(self.remembered) as u64;
                     for _ in 0..(*count).min(room) {
-                        self.unknown.push_back((next, now));
+                        self.unknown.push_back(Cause {
+                            chain: next,
+                            at: now,
+                        });
                         self.remembered += 1;
                     }
                 }
@@ -150,7 +178,7 @@ impl Recursion {
 
     /// Forgets what has not come back; where that is not enough, all of it.
     fn forget(&mut self, now: Instant) {
-        let is_fresh = |(_, at): &(Chain, Instant)| now.duration_since(*at) < REMEMBERED;
+        let is_fresh = |cause: &Cause| cause.is_fresh(now);
         self.by_key.retain(|_, causes| {
             causes.retain(is_fresh);
             !causes.is_empty()
@@ -166,9 +194,33 @@ impl Recursion {
     }
 }
 
+impl Cause {
+    fn is_fresh(&self, now: Instant) -> bool {
+        now.duration_since(self.at) < REMEMBERED
+    }
+}
+
+/// Takes what an event of this time may have come of.
+fn take(causes: &mut VecDeque<Cause>, time: ClusterTime, now: Instant) -> Option<Chain> {
+    while let Some(first) = causes.front() {
+        let is_fresh = first.is_fresh(now);
+        if is_fresh && time <= first.chain.present {
+            return None;
+        }
+        let cause = causes.pop_front()?;
+        if is_fresh {
+            return Some(cause.chain);
+        }
+    }
+    None
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The time of an event that happened behind all that is known.
+    const LATER: ClusterTime = ClusterTime(u64::MAX);
 
     /// Runs a chain in which each run writes `written` and takes `step`, until it is stopped or was long
     /// enough.
@@ -177,7 +229,7 @@ mod tests {
         let mut now = Instant::now();
         for run in 0..1000 {
             let key = keys[run % keys.len()];
-            let chain = recursion.begins(Some(key), now);
+            let chain = recursion.begins(Some(key), LATER, now);
             now += step;
             if recursion.wrote(chain, written, now).is_err() {
                 return Some(run as u32);
@@ -213,7 +265,7 @@ mod tests {
         let now = Instant::now();
         let mut stopped = None;
         for key in 0..1000_u64 {
-            let chain = recursion.begins(Some(key), now);
+            let chain = recursion.begins(Some(key), LATER, now);
             if recursion
                 .wrote(
                     chain,
@@ -235,10 +287,10 @@ mod tests {
         let now = Instant::now();
         for _ in 0..100 {
             // Somebody changes the document, the run writes it, and the run of that does not.
-            let chain = recursion.begins(Some(1), now);
+            let chain = recursion.begins(Some(1), LATER, now);
             assert_eq!(chain.depth, 0);
             recursion.wrote(chain, &[Written::Key(1)], now).unwrap();
-            let chain = recursion.begins(Some(1), now);
+            let chain = recursion.begins(Some(1), LATER, now);
             assert_eq!(chain.depth, 1);
             recursion.wrote(chain, &[], now).unwrap();
         }
@@ -251,12 +303,53 @@ mod tests {
         // Of a backlog the next of somebody else's events comes before what the run has caused.
         for foreign in 0..1_000_u64 {
             now += Duration::from_millis(1);
-            let chain = recursion.begins(Some(foreign), now);
+            let chain = recursion.begins(Some(foreign), LATER, now);
             recursion.wrote(chain, &[Written::Some(1)], now).unwrap();
             if foreign > 0 {
-                let own = recursion.begins(Some(1_000_000), now);
+                let own = recursion.begins(Some(1_000_000), LATER, now);
                 recursion.wrote(own, &[], now).unwrap();
             }
+        }
+    }
+
+    #[test]
+    fn a_backlog_is_no_chain_whatever_is_written_for_it() {
+        for written in [Written::Some(1), Written::Key(7)] {
+            let mut recursion = Recursion::new(100);
+            let mut now = Instant::now();
+            // The deployment was there when the backlog was read: it was there before all that is written for it.
+            recursion.is_at(ClusterTime(1_000));
+            for time in 0..1_000 {
+                now += Duration::from_millis(1);
+                let chain = recursion.begins(Some(7), ClusterTime(time), now);
+                recursion.wrote(chain, &[written], now).unwrap();
+            }
+            // What it has written comes behind it, and nothing is to be done for that.
+            for time in 1_001..2_000 {
+                let chain = recursion.begins(Some(7), ClusterTime(time), now);
+                assert_eq!(chain.depth, 1);
+                recursion.wrote(chain, &[], now).unwrap();
+            }
+        }
+    }
+
+    #[test]
+    fn what_comes_back_behind_the_present_is_a_chain() {
+        for written in [Written::Some(1), Written::Key(7)] {
+            let mut recursion = Recursion::new(100);
+            let mut now = Instant::now();
+            let mut stopped = None;
+            for time in 1..1_000 {
+                now += Duration::from_millis(5);
+                // The event was the last when it was read, and the next is what comes of it.
+                recursion.is_at(ClusterTime(time));
+                let chain = recursion.begins(Some(7), ClusterTime(time), now);
+                if recursion.wrote(chain, &[written], now).is_err() {
+                    stopped = Some(time);
+                    break;
+                }
+            }
+            assert_eq!(stopped, Some(101));
         }
     }
 
@@ -264,13 +357,13 @@ mod tests {
     fn what_does_not_come_back_is_forgotten() {
         let mut recursion = Recursion::new(3);
         let now = Instant::now();
-        let chain = recursion.begins(Some(0), now);
+        let chain = recursion.begins(Some(0), LATER, now);
         for key in 0..2 * CAUSES as u64 {
             recursion.wrote(chain, &[Written::Key(key)], now).unwrap();
         }
         assert!(recursion.remembered <= CAUSES);
         recursion.forget(now + REMEMBERED);
         assert_eq!(recursion.remembered, 0);
-        assert_eq!(recursion.begins(Some(1), now).depth, 0);
+        assert_eq!(recursion.begins(Some(1), LATER, now).depth, 0);
     }
 }

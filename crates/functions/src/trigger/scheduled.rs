@@ -1,5 +1,6 @@
 //! Moments, as a trigger's schedule has them.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -7,7 +8,8 @@ use croner::Cron;
 use tributary_flow::StartAt;
 use tributary_model::Result;
 
-use super::keeper::{Ended, Lane};
+use super::keeper::Ended;
+use super::lane::Lane;
 use super::ordered::{Attempts, ends_in_time};
 use super::{OnFailure, Task, arguments};
 
@@ -30,7 +32,6 @@ pub(super) async fn run(lane: &mut Lane, cron: &Cron) -> Result<Ended> {
     {
         tracing::warn!(
             trigger = lane.trigger.name,
-            missed = missed.len(),
             "only the last of the moments that have passed are caught up on"
         );
         passed = *first - chrono::TimeDelta::milliseconds(1);
@@ -68,18 +69,16 @@ pub(super) async fn run(lane: &mut Lane, cron: &Cron) -> Result<Ended> {
     }
 }
 
-/// The moments behind `from`, up to `to`; a few more than are caught up on at most.
+/// The last of the moments behind `from`, up to `to`: one more than are caught up on, at most.
 fn missed(cron: &Cron, from: DateTime<Utc>, to: DateTime<Utc>) -> Vec<DateTime<Utc>> {
-    let mut moments = std::collections::VecDeque::new();
-    let mut last = from;
-    while let Ok(next) = cron.find_next_occurrence(&last, false)
-        && next <= to
+    let mut moments = VecDeque::new();
+    let mut last = cron.find_previous_occurrence(&to, true);
+    while let Ok(moment) = last
+        && moment > from
+        && moments.len() <= CAUGHT_UP
     {
-        moments.push_back(next);
-        if moments.len() > CAUGHT_UP + 1 {
-            moments.pop_front();
-        }
-        last = next;
+        moments.push_front(moment);
+        last = cron.find_previous_occurrence(&moment, false);
     }
     moments.into()
 }
@@ -95,6 +94,10 @@ async fn at(lane: &mut Lane, moment: DateTime<Utc>) -> Result<Option<Ended>> {
         };
         let run = task.run;
         let ran = {
+            let _place = match lane.turn().await {
+                Ok(place) => place,
+                Err(ended) => return Ok(Some(ended)),
+            };
             let ran = lane.trigger.processor.run(task);
             ends_in_time(&lane.stop, ran).await
         };
@@ -124,4 +127,38 @@ async fn at(lane: &mut Lane, moment: DateTime<Utc>) -> Result<Option<Ended>> {
         return Ok(None);
     }
     Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::str::FromStr;
+
+    use super::*;
+
+    fn at(moment: &str) -> DateTime<Utc> {
+        moment.parse().unwrap()
+    }
+
+    #[test]
+    fn the_last_of_the_moments_that_passed_are_found_from_behind() {
+        let (from, to) = (at("2026-01-01T00:00:00Z"), at("2026-03-01T12:00:00.5Z"));
+        for pattern in ["0 12 * * *", "*/30 9 * * MON", "0 0 29 2 *", "0 12 1 3 *"] {
+            let cron = Cron::from_str(pattern).unwrap();
+            let expected: Vec<_> = cron
+                .iter_after(from)
+                .take_while(|moment| *moment <= to)
+                .collect();
+            assert_eq!(missed(&cron, from, to), expected, "{pattern}");
+        }
+    }
+
+    #[test]
+    fn no_more_moments_are_looked_for_than_are_caught_up_on() {
+        let every_minute = Cron::from_str("* * * * *").unwrap();
+        let to = at("2026-03-01T12:00:30Z");
+        let found = missed(&every_minute, DateTime::UNIX_EPOCH, to);
+        assert_eq!(found.len(), CAUGHT_UP + 1);
+        assert_eq!(found.last(), Some(&at("2026-03-01T12:00:00Z")));
+        assert_eq!(found.first(), Some(&at("2026-03-01T10:20:00Z")));
+    }
 }

@@ -1,6 +1,6 @@
 //! Streams of events, which triggers of one source share where what they want allows it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 use tributary_flow::{EventSource, RawEvent, RawEvents, WantedEvents, Watch};
-use tributary_model::{Error, ErrorKind, Position, Result};
+use tributary_model::{ClusterTime, Error, ErrorKind, Position, Result};
 
 use super::Selection;
 
@@ -34,6 +34,8 @@ pub(super) struct Delivery {
     pub(super) events: Vec<RawEvent>,
     /// How far the stream has got with them.
     pub(super) position: Position,
+    /// Where the deployment was at least when they were read.
+    pub(super) present: ClusterTime,
 }
 
 /// What a trigger wants to have delivered.
@@ -67,7 +69,8 @@ struct Member {
     /// What it has been told, or begins behind.
     position: Position,
     out: mpsc::Sender<Result<Delivery>>,
-    told_at: Instant,
+    /// When it was told something; at once when the stream has begun.
+    told_at: Option<Instant>,
 }
 
 impl Hub {
@@ -92,7 +95,7 @@ impl Hub {
             selection,
             position: from,
             out,
-            told_at: Instant::now(),
+            told_at: None,
         };
         if !can_share {
             tokio::spawn(Stream::of(source, vec![member]).run());
@@ -136,6 +139,25 @@ fn near_one_another(mut members: Vec<Member>) -> Vec<Vec<Member>> {
         }
     }
     groups
+}
+
+/// Those that can share a stream of less than all of these together: of one database, or of one collection where
+/// they are of one database; all of them where they are of one place.
+fn narrower(members: Vec<Member>) -> Vec<Vec<Member>> {
+    let mut databases: BTreeMap<Option<String>, Vec<Member>> = BTreeMap::new();
+    for member in members {
+        let database = member.selection.database.clone();
+        databases.entry(database).or_default().push(member);
+    }
+    if databases.len() != 1 {
+        return databases.into_values().collect();
+    }
+    let mut collections: BTreeMap<Option<String>, Vec<Member>> = BTreeMap::new();
+    for member in databases.into_values().flatten() {
+        let collection = member.selection.collection.clone();
+        collections.entry(collection).or_default().push(member);
+    }
+    collections.into_values().collect()
 }
 
 /// A stream, and who listens.
@@ -192,6 +214,9 @@ impl Stream {
             match following.await {
                 // The stream of what is gone has ended; behind it there may be more.
                 Ok(Ok(())) => tokio::time::sleep(BREATHER).await,
+                Ok(Err(error)) if error.kind() == ErrorKind::Forbidden => {
+                    return self.narrow(error).await;
+                }
                 Ok(Err(error)) => return self.fail(error).await,
                 Err(panic) => {
                     let error = Error::new(ErrorKind::Internal, "a stream ended early");
@@ -201,6 +226,20 @@ impl Stream {
             if self.members.iter().all(|member| member.out.is_closed()) {
                 return;
             }
+        }
+    }
+
+    /// Nobody may watch all of this: goes on with streams of less, which is what the triggers themselves ask for.
+    async fn narrow(self, error: Error) {
+        let mut narrower = narrower(self.members);
+        if narrower.len() == 1
+            && let Some(members) = narrower.pop()
+        {
+            return Self::of(self.source, members).fail(error).await;
+        }
+        tracing::debug!(%error, streams = narrower.len(), "triggers do not share a stream that nobody may watch");
+        for members in narrower {
+            spawn(Self::of(Arc::clone(&self.source), members));
         }
     }
 
@@ -226,7 +265,8 @@ impl Stream {
                 .cloned()
                 .collect();
             let is_silent = events.is_empty();
-            if is_silent && member.told_at.elapsed() < HEARTBEAT {
+            let is_told = |at: Instant| at.elapsed() < HEARTBEAT;
+            if is_silent && member.told_at.is_some_and(is_told) {
                 if !member.out.is_closed() {
                     staying.push(member);
                 }
@@ -239,9 +279,19 @@ impl Stream {
                     true => batch.position.clone(),
                     false => member.position.clone(),
                 },
+                present: batch.present,
             };
             let reached = delivery.position.clone();
             let sent = match is_shared {
+                // Who is busy hears the next time how far the stream has got.
+                _ if is_silent => match member.out.try_send(Ok(delivery)) {
+                    Err(mpsc::error::TrySendError::Full(_)) => {
+                        staying.push(member);
+                        continue;
+                    }
+                    sent => sent
+                        .map_err(|error| mpsc::error::SendTimeoutError::Closed(error.into_inner())),
+                },
                 true => member.out.send_timeout(Ok(delivery), PATIENCE).await,
                 false => member
                     .out
@@ -252,7 +302,7 @@ impl Stream {
             match sent {
                 Ok(()) => {
                     member.position = reached;
-                    member.told_at = Instant::now();
+                    member.told_at = Some(Instant::now());
                     staying.push(member);
                 }
                 Err(mpsc::error::SendTimeoutError::Closed(_)) => {}
@@ -359,3 +409,6 @@ fn stage(name: &str, document: &Bytes) -> Bytes {
 fn raw(document: &bson::Document) -> Bytes {
     bson::serialize_to_vec(document).map_or_else(|_| Bytes::new(), Bytes::from)
 }
+
+#[cfg(test)]
+mod tests;

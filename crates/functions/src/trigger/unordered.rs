@@ -11,12 +11,14 @@ use tokio_util::sync::CancellationToken;
 use tributary_flow::RawEvent;
 use tributary_model::{Position, Result};
 
-use super::keeper::{Ended, Lane};
+use super::keeper::{Ended, Runs};
+use super::lane::Lane;
 use super::ordered::{Attempts, PATIENCE, behind};
 use super::recursion::Chain;
+use super::room::{Place, Room};
 use super::stream::Delivery;
 use super::{OnFailure, Policy, Processor, Task, arguments};
-use crate::script::Outcome;
+use crate::script::{FailureKind, Outcome};
 
 /// How many events may have begun behind one that has not ended.
 const BEHIND: usize = 10_000;
@@ -28,6 +30,8 @@ pub(super) struct Begun {
     ended: HashSet<u64>,
     next: u64,
     head: Option<String>,
+    /// How large those are together that run.
+    bytes: usize,
 }
 
 impl Begun {
@@ -35,6 +39,7 @@ impl Begun {
         let number = self.next;
         self.next += 1;
         self.head = Some(event.token.clone());
+        self.bytes += event.document.len();
         let position = behind(event, reached);
         self.events
             .push_back((number, event.token.clone(), event.wall_time, position));
@@ -68,6 +73,14 @@ impl Begun {
     }
 }
 
+/// An event that begins.
+struct Beginning {
+    number: u64,
+    event: RawEvent,
+    chain: Chain,
+    place: Place,
+}
+
 /// An event that has ended, with all its tries.
 struct Tried {
     number: u64,
@@ -93,27 +106,51 @@ pub(super) async fn run(
     let mut running = FuturesUnordered::new();
     // What waits to be tried again ends at once where nothing more is to be begun.
     let hurry = CancellationToken::new();
-    let concurrency = lane.trigger.policy.concurrency.max(1);
+    let tries = Tries {
+        processor: Arc::clone(&lane.trigger.processor),
+        policy: lane.trigger.policy.clone(),
+        runs: Arc::clone(&lane.runs),
+        room: lane.room().clone(),
+        hurry: hurry.clone(),
+    };
+    let most_bytes = lane.trigger.policy.bytes_in_flight;
+    // A place that was waited for.
+    let mut place: Option<Place> = None;
     let mut failure = None;
     let mut ended = loop {
-        while running.len() < concurrency
-            && begun.events.len() < BEHIND
-            && let (Some(event), Some(reached)) = (waiting.pop_front(), &reached)
-        {
+        let mut is_full = false;
+        while let (Some(event), Some(reached)) = (waiting.front(), &reached) {
+            let is_room = begun.events.len() < BEHIND
+                && (running.is_empty() || begun.bytes + event.document.len() <= most_bytes);
+            if !is_room {
+                break;
+            }
+            let Some(free) = place.take().or_else(|| tries.room.try_enter()) else {
+                is_full = true;
+                break;
+            };
+            let Some(event) = waiting.pop_front() else {
+                break;
+            };
             if earlier.has_ended(&event) {
+                place = Some(free);
                 continue;
             }
             earlier.unfinished.remove(&event.token);
-            let number = begun.begin(&event, reached);
             let key = arguments::key_of_event(&event.document);
-            let chain = lane.recursion.begins(key, Instant::now());
-            running.push(try_until_done(
-                Arc::clone(&lane.trigger.processor),
-                lane.trigger.policy.clone(),
-                Arc::clone(&lane.runs),
-                hurry.clone(),
-                (number, event, chain),
-            ));
+            let chain = lane
+                .recursion
+                .begins(key, event.cluster_time, Instant::now());
+            running.push(tries.clone().until_done(Beginning {
+                number: begun.begin(&event, reached),
+                event,
+                chain,
+                place: free,
+            }));
+        }
+        if !is_full {
+            // It is for dead letters meanwhile.
+            place = None;
         }
         lane.live.queued.store(waiting.len(), Ordering::Relaxed);
         lane.live.in_flight.store(running.len(), Ordering::Relaxed);
@@ -135,8 +172,10 @@ pub(super) async fn run(
                     break ended;
                 }
             }
+            free = tries.room.enter(), if is_full => place = Some(free),
             delivery = deliveries.recv(), if waiting.is_empty() => match delivery {
                 Some(Ok(delivery)) => {
+                    lane.hears(delivery.present);
                     waiting = delivery.events.into();
                     reached = Some(delivery.position);
                     continue;
@@ -196,6 +235,7 @@ async fn take(
     earlier: &Earlier,
     tried: Tried,
 ) -> Result<Option<Ended>> {
+    begun.bytes = begun.bytes.saturating_sub(tried.event.document.len());
     let mut endless = Ok(());
     for (attempt, (run, outcome)) in (1..).zip(&tried.outcomes) {
         lane.ran(&tried.event.token, attempt, outcome);
@@ -232,42 +272,62 @@ async fn take(
     }
 }
 
-async fn try_until_done(
+/// How events are tried.
+#[derive(Clone)]
+struct Tries {
     processor: Arc<dyn Processor>,
     policy: Policy,
-    runs: Arc<super::keeper::Runs>,
+    runs: Arc<Runs>,
+    room: Room,
     hurry: CancellationToken,
-    (number, event, chain): (u64, RawEvent, Chain),
-) -> Tried {
-    let mut attempts = Attempts::default();
-    let mut outcomes = Vec::new();
-    let mut is_cut_short = false;
-    loop {
-        let task = Task {
-            run: runs.next(),
-            arguments: arguments::of_event(&event.document),
-        };
-        let run = task.run;
-        let outcome = processor.run(task).await;
-        let wait = attempts.failed(&outcome, &policy);
-        outcomes.push((run, outcome));
-        let Some(wait) = wait else { break };
-        tokio::select! {
-            biased;
-            () = hurry.cancelled() => {
-                is_cut_short = true;
-                break;
+}
+
+impl Tries {
+    /// Tries an event until it succeeds, or is given up on.
+    async fn until_done(self, begins: Beginning) -> Tried {
+        let Beginning {
+            number,
+            event,
+            chain,
+            place: _place,
+        } = begins;
+        let mut attempts = Attempts::default();
+        let mut outcomes = Vec::new();
+        // Many runs may take the memory of a thread together, and end one another: who was among them is tried
+        // again by itself, so that each pays for nothing but its own.
+        let mut is_alone = false;
+        let is_cut_short = loop {
+            let company = tokio::select! {
+                biased;
+                () = self.hurry.cancelled() => break true,
+                company = self.room.company(is_alone) => company,
+            };
+            let task = Task {
+                run: self.runs.next(),
+                arguments: arguments::of_event(&event.document),
+            };
+            let run = task.run;
+            let outcome = self.processor.run(task).await;
+            drop(company);
+            let wait = attempts.failed(&outcome, &self.policy);
+            is_alone |=
+                matches!(&outcome.result, Err(failure) if failure.kind == FailureKind::Lost);
+            outcomes.push((run, outcome));
+            let Some(wait) = wait else { break false };
+            tokio::select! {
+                biased;
+                () = self.hurry.cancelled() => break true,
+                () = tokio::time::sleep(wait) => {}
             }
-            () = tokio::time::sleep(wait) => {}
+        };
+        Tried {
+            number,
+            event,
+            chain,
+            outcomes,
+            attempts: attempts.count,
+            is_cut_short,
         }
-    }
-    Tried {
-        number,
-        event,
-        chain,
-        outcomes,
-        attempts: attempts.count,
-        is_cut_short,
     }
 }
 
@@ -279,9 +339,10 @@ struct Earlier {
 
 impl Earlier {
     fn of(lane: &Lane) -> Self {
+        let (head, unfinished) = lane.earlier();
         Self {
-            head: lane.record.head.clone(),
-            unfinished: lane.record.unfinished.iter().cloned().collect(),
+            head,
+            unfinished: unfinished.into_iter().collect(),
         }
     }
 

@@ -22,6 +22,9 @@ pub(super) struct Witness {
     collection: Option<String>,
     /// The operations that set the trigger off: what others write does not come back.
     operations: Vec<String>,
+    /// Whether writes are seen of which the keys are not known. With a `match`, nobody knows whether they come
+    /// back: only the event of a key that was written tells.
+    sees_unknown: bool,
     seen: Mutex<HashMap<u64, Vec<Written>>>,
 }
 
@@ -35,6 +38,7 @@ impl Witness {
             database: selection.database.clone(),
             collection: selection.collection.clone(),
             operations: selection.operations.clone(),
+            sees_unknown: selection.matching.is_none(),
             seen: Mutex::default(),
         }
     }
@@ -65,9 +69,11 @@ impl Witness {
             let sets_off = |operation: &str| self.operations.iter().any(|one| one == operation);
             written(&call.operation, arguments, answer, sets_off)
         });
-        let Some(written) = written.filter(|written| !written.is_empty()) else {
+        let mut written = written.unwrap_or_default();
+        written.retain(|written| self.sees_unknown || matches!(written, Written::Key(_)));
+        if written.is_empty() {
             return;
-        };
+        }
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let seen = seen.entry(run).or_default();
         let room = REMEMBERED.saturating_sub(seen.len());
@@ -224,12 +230,22 @@ mod tests {
         arguments: RawDocumentBuf,
         answer: RawDocumentBuf,
     ) -> Vec<Written> {
-        let witness = Witness::of(Some(&Selection {
+        let selection = Selection {
             database: Some("shop".to_owned()),
             collection: Some("orders".to_owned()),
             operations: events.iter().map(|event| (*event).to_owned()).collect(),
             ..Selection::default()
-        }));
+        };
+        seen_by(&selection, operation, arguments, answer)
+    }
+
+    fn seen_by(
+        selection: &Selection,
+        operation: &str,
+        arguments: RawDocumentBuf,
+        answer: RawDocumentBuf,
+    ) -> Vec<Written> {
+        let witness = Witness::of(Some(selection));
         let call = ServiceCall {
             service: "mongodb-atlas".to_owned(),
             operation: operation.to_owned(),
@@ -289,6 +305,25 @@ mod tests {
         let bulk = rawdoc! { "v": { "insertedCount": 2, "modifiedCount": 3, "deletedCount": 4 } };
         let seen = of_trigger(&["replace"], "bulkWrite", orders(), bulk);
         assert_eq!(seen, [Written::Some(3)]);
+    }
+
+    #[test]
+    fn what_a_match_may_keep_out_is_seen_by_its_key_alone() {
+        let selection = Selection {
+            operations: vec!["update".to_owned()],
+            matching: Some(Bytes::from(rawdoc! { "fullDocument.n": 5 }.into_bytes())),
+            ..Selection::default()
+        };
+        let seen = |filter: RawDocumentBuf| {
+            let arguments = rawdoc! { "db": "shop", "coll": "orders", "filter": filter };
+            let updated = rawdoc! { "v": { "matchedCount": 1, "modifiedCount": 1 } };
+            seen_by(&selection, "updateOne", arguments, updated)
+        };
+        assert_eq!(seen(rawdoc! { "orderId": 7 }), []);
+        assert_eq!(seen(rawdoc! { "_id": 7 }), [key(7.into())]);
+        let bulk = rawdoc! { "db": "shop", "coll": "orders" };
+        let counts = rawdoc! { "v": { "modifiedCount": 3 } };
+        assert_eq!(seen_by(&selection, "bulkWrite", bulk, counts), []);
     }
 
     #[test]

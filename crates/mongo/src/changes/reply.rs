@@ -114,7 +114,7 @@ pub(crate) fn token_behind(cursor: &RawDocument) -> Result<Option<&str>, ParseEr
 /// How far the replies of one stream have got.
 pub(crate) struct Progress {
     /// What the server had told of its present when it was asked for the reply that comes next.
-    asked_at: ClusterTime,
+    pub(crate) asked_at: ClusterTime,
     /// Behind the last event that is complete.
     pub(crate) position: Position,
 }

@@ -48,6 +48,7 @@ impl RawReplies {
             events,
             position: self.progress.position.clone(),
             complete_to,
+            present: self.progress.asked_at,
             bytes: reply.len(),
             received: SystemTime::now(),
         })

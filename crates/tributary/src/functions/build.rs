@@ -146,8 +146,8 @@ fn limits(options: &FunctionOptions) -> Limits {
     }
 }
 
-fn policy(options: &FunctionOptions, maximum_throughput: bool) -> Policy {
-    /// As many as Atlas's option has: a thousand.
+fn policy(options: &FunctionOptions, occasion: &Occasion, maximum_throughput: bool) -> Policy {
+    /// Atlas runs 10,000 at once, and 50,000 with its option. Here they share the memory of a few threads.
     const MAXIMUM: usize = 1_000;
     Policy {
         retries: options.retries.times,
@@ -162,6 +162,8 @@ fn policy(options: &FunctionOptions, maximum_throughput: bool) -> Policy {
             true => options.concurrency.max(MAXIMUM),
             false => options.concurrency,
         },
+        // An event as JavaScript's values takes several times the bytes that it has as BSON.
+        bytes_in_flight: options.memory / 8 * threads_of(occasion, options),
         log_successes: options.log_successes,
         ..Policy::default()
     }
@@ -246,7 +248,7 @@ async fn of_app(
         name,
         app: app.name.clone(),
         function,
-        policy: policy(options, maximum_throughput),
+        policy: policy(options, &occasion, maximum_throughput),
         occasion,
         processor,
         is_disabled,
@@ -349,7 +351,7 @@ async fn of_plan(one: &config::Trigger, deployments: &mut Deployments) -> Result
         name: one.name.clone(),
         app: String::new(),
         function,
-        policy: policy(&one.options, false),
+        policy: policy(&one.options, &occasion, false),
         occasion,
         processor: Arc::new(processor),
         is_disabled: one.is_disabled(),

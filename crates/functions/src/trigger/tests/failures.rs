@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use tributary_flow::TriggerState;
-use tributary_model::{Error, ErrorKind};
+use tributary_flow::{StartAt, TriggerState};
+use tributary_model::{ClusterTime, Error, ErrorKind};
 
 use super::fakes::{Done, FakeProcessor, World, lost_history, selecting, until};
 use crate::script::FailureKind;
@@ -171,14 +171,20 @@ async fn a_source_that_is_away_is_waited_for() {
 }
 
 #[tokio::test]
-async fn a_trigger_whose_events_are_forgotten_is_suspended_or_goes_on_with_the_present() {
-    for tolerates in [false, true] {
+async fn a_trigger_whose_place_is_not_known_is_suspended_or_goes_on_with_the_present() {
+    let other = || Error::new(ErrorKind::OtherSource, "the source does not know the event");
+    for (tolerates, error) in [
+        (false, lost_history()),
+        (true, lost_history()),
+        (false, other()),
+        (true, other()),
+    ] {
         let world = World::new();
         let does = FakeProcessor::well();
         let trigger = selecting(world.trigger("app/t", does.clone()), |selection| {
             selection.tolerate_resume_errors = tolerates;
         });
-        world.source.fails.lock().unwrap().push(lost_history());
+        world.source.fails.lock().unwrap().push(error);
         world.host.apply(vec![trigger]).await;
         if tolerates {
             until("it follows again", || {
@@ -200,4 +206,67 @@ async fn a_trigger_whose_events_are_forgotten_is_suspended_or_goes_on_with_the_p
         }
         world.host.stop().await;
     }
+}
+
+#[tokio::test]
+async fn a_trigger_that_cannot_begin_where_it_was_asked_to_stays_where_it_was() {
+    for tolerates in [false, true] {
+        let world = World::new();
+        let does = FakeProcessor::well();
+        let trigger = selecting(world.trigger("app/t", does.clone()), |selection| {
+            selection.tolerate_resume_errors = tolerates;
+        });
+        world.host.apply(vec![trigger]).await;
+        world.begins("app/t").await;
+        world.source.inserts(0..3);
+        world.is_through("app/t").await;
+        let position = world.ledger.record("app/t").position.unwrap();
+
+        *world.source.oldest.lock().unwrap() = Some(ClusterTime::new(1_002, 0));
+        let from = StartAt::Time(chrono::DateTime::from_timestamp(1_000, 0).unwrap());
+        world.ledger.ask("app/t", TriggerState::Running, Some(from));
+        if tolerates {
+            until("the request is gone", || {
+                world.ledger.record("app/t").from.is_none()
+            })
+            .await;
+        } else {
+            until("it is suspended", || {
+                world.ledger.is_suspended("app/t").is_some()
+            })
+            .await;
+            let reason = world.ledger.is_suspended("app/t").unwrap();
+            assert!(
+                reason.contains("cannot begin where it was asked to")
+                    && reason.contains("since 1970-01-01T00:16:42Z"),
+                "{reason}"
+            );
+            let record = world.ledger.record("app/t");
+            assert_eq!((record.from, record.position), (None, Some(position)));
+            world.ledger.ask("app/t", TriggerState::Running, None);
+        }
+        world.source.inserts(3..4);
+        world.is_through("app/t").await;
+        assert_eq!(does.ran(), [0, 1, 2, 3]);
+        assert_eq!(world.ledger.is_suspended("app/t"), None);
+        world.host.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn runs_that_end_one_another_are_tried_again_one_at_a_time() {
+    let world = World::new();
+    let does = FakeProcessor::new(|_| Done::NeedsAll);
+    let trigger = world.trigger("app/t", does.clone());
+    let mut trigger = selecting(trigger, |selection| selection.unordered = true);
+    trigger.policy.retries = 0;
+    world.host.apply(vec![trigger]).await;
+    world.begins("app/t").await;
+    world.source.inserts(0..20);
+    world.is_through("app/t").await;
+    assert!(world.ledger.letters.lock().unwrap().is_empty());
+    let mut ran = does.ran();
+    ran.sort_unstable();
+    assert_eq!(ran, (0..20).collect::<Vec<_>>());
+    world.host.stop().await;
 }

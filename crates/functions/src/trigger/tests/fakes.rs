@@ -39,6 +39,19 @@ pub(super) struct FakeSource {
     pub(super) followed: Mutex<Vec<(Watch, Position)>>,
     /// What following it fails with, once each.
     pub(super) fails: Mutex<Vec<Error>>,
+    /// What happened before this has been forgotten.
+    pub(super) oldest: Mutex<Option<ClusterTime>>,
+    /// Whether nobody may watch more than one database, or more than one collection.
+    pub(super) reserve: Mutex<Reserve>,
+}
+
+/// Of what a source lets nobody watch more than one at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum Reserve {
+    #[default]
+    None,
+    Database,
+    Collection,
 }
 
 impl FakeSource {
@@ -70,6 +83,14 @@ impl FakeSource {
         for id in ids {
             self.happens("insert", "shop", "orders", id);
         }
+    }
+
+    /// How large an event is that [`inserts`](Self::inserts) makes.
+    pub(super) fn event_bytes() -> usize {
+        let source = Self::default();
+        source.inserts(0..1);
+        let events = source.events.lock().unwrap();
+        events[0].document.len()
     }
 
     fn last(&self) -> Position {
@@ -106,6 +127,17 @@ impl EventSource for FakeSource {
         if let Some(error) = self.fails.lock().unwrap().pop() {
             return Err(error);
         }
+        let forbidden = match *self.reserve.lock().unwrap() {
+            Reserve::None => false,
+            Reserve::Database => watch.database.is_none(),
+            Reserve::Collection => watch.collection.is_none(),
+        };
+        if forbidden {
+            return Err(Error::new(ErrorKind::Forbidden, "not authorized"));
+        }
+        if (*self.oldest.lock().unwrap()).is_some_and(|oldest| from.cluster_time < oldest) {
+            return Err(lost_history());
+        }
         let mut next = {
             let events = self.events.lock().unwrap();
             let passed = |event: &RawEvent| from.has_passed(&event.token, event.cluster_time);
@@ -114,9 +146,10 @@ impl EventSource for FakeSource {
         let mut position = from.clone();
         loop {
             let more = self.more.notified();
-            let events: Vec<RawEvent> = {
+            let (events, present): (Vec<RawEvent>, _) = {
                 let all = self.events.lock().unwrap();
-                all.iter().skip(next).take(7).cloned().collect()
+                let present = all.last().map(|event| event.cluster_time);
+                (all.iter().skip(next).take(7).cloned().collect(), present)
             };
             next += events.len();
             if let Some(last) = events.last() {
@@ -128,6 +161,7 @@ impl EventSource for FakeSource {
                 events,
                 position: position.clone(),
                 complete_to: position.cluster_time,
+                present: present.unwrap_or_default(),
                 bytes: 0,
                 received: SystemTime::now(),
             };
@@ -145,7 +179,11 @@ impl EventSource for FakeSource {
     }
 
     async fn window(&self) -> Result<Option<HistoryWindow>> {
-        Ok(None)
+        let oldest = *self.oldest.lock().unwrap();
+        Ok(oldest.map(|oldest| HistoryWindow {
+            oldest,
+            newest: self.last().cluster_time,
+        }))
     }
 }
 
@@ -283,6 +321,8 @@ pub(super) enum Done {
     /// It never ends.
     Never,
     Fails(FailureKind),
+    /// It takes a while, and is lost where others run meanwhile.
+    NeedsAll,
 }
 
 /// Runs that do as they are told, and the keys of the events that they were for, in order of their ends.
@@ -342,6 +382,11 @@ impl Processor for FakeProcessor {
             }
             Done::Never => std::future::pending().await,
             Done::Fails(kind) => Some(kind),
+            Done::NeedsAll => {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                let now = self.running.load(Ordering::SeqCst);
+                (running.max(now) > 1).then_some(FailureKind::Lost)
+            }
         };
         self.running.fetch_sub(1, Ordering::SeqCst);
         let result = match kind {

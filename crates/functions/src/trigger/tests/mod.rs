@@ -2,6 +2,7 @@
 
 mod failures;
 mod fakes;
+mod letters;
 mod order;
 mod recursion;
 mod schedule;

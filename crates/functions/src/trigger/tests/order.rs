@@ -7,7 +7,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 use tributary_flow::{StartAt, TriggerState};
 
-use super::fakes::{Done, FakeProcessor, World, selecting, until};
+use super::fakes::{Done, FakeProcessor, FakeSource, World, selecting, until};
 use crate::script::FailureKind;
 
 #[tokio::test]
@@ -41,6 +41,24 @@ async fn an_unordered_trigger_runs_events_side_by_side_within_its_limit() {
     assert_eq!(ran, (0..40).collect::<Vec<_>>());
     assert_eq!(does.most.load(Ordering::SeqCst), 5);
     world.host.stop().await;
+}
+
+#[tokio::test]
+async fn an_unordered_trigger_begins_no_more_bytes_than_it_has_room_for() {
+    for (bytes, most) in [(0, 1), (3 * FakeSource::event_bytes(), 3)] {
+        let world = World::new();
+        let does = FakeProcessor::new(|_| Done::After(Duration::from_millis(20)));
+        let trigger = world.trigger("app/t", does.clone());
+        let mut trigger = selecting(trigger, |selection| selection.unordered = true);
+        trigger.policy.bytes_in_flight = bytes;
+        world.host.apply(vec![trigger]).await;
+        world.begins("app/t").await;
+        world.source.inserts(0..20);
+        world.is_through("app/t").await;
+        assert_eq!(does.ran().len(), 20);
+        assert_eq!(does.most.load(Ordering::SeqCst), most);
+        world.host.stop().await;
+    }
 }
 
 #[tokio::test]

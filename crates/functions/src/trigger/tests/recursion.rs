@@ -1,17 +1,23 @@
 //! Triggers that set themselves off.
 
-use super::fakes::{FakeProcessor, World, selecting, until};
+use super::fakes::{Done, FakeProcessor, World, selecting, until};
+use crate::script::FailureKind;
 use crate::trigger::Written;
 
 #[tokio::test]
 async fn a_trigger_that_sets_itself_off_without_end_is_suspended_with_an_explanation() {
-    for unordered in [false, true] {
+    for (unordered, fails) in [(false, false), (true, false), (false, true), (true, true)] {
         let world = World::new();
-        let does = FakeProcessor::well();
+        // Also what fails has written.
+        let does = FakeProcessor::new(move |_| match fails {
+            true => Done::Fails(FailureKind::Thrown),
+            false => Done::Well,
+        });
         *does.writes.lock().unwrap() = vec![Written::Some(1)];
-        let trigger = selecting(world.trigger("app/t", does.clone()), |selection| {
+        let mut trigger = selecting(world.trigger("app/t", does.clone()), |selection| {
             selection.unordered = unordered;
         });
+        trigger.policy.retries = 0;
         world.host.apply(vec![trigger]).await;
         world.begins("app/t").await;
         world.source.inserts(0..1);
@@ -20,7 +26,8 @@ async fn a_trigger_that_sets_itself_off_without_end_is_suspended_with_an_explana
         while world.ledger.is_suspended("app/t").is_none() {
             assert!(happened < 200, "it was not noticed");
             until("it ran, or is suspended", || {
-                does.ran().len() == happened || world.ledger.is_suspended("app/t").is_some()
+                does.begun.lock().unwrap().len() == happened
+                    || world.ledger.is_suspended("app/t").is_some()
             })
             .await;
             world.source.inserts(happened as i32..happened as i32 + 1);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bson::rawdoc;
 use bytes::Bytes;
 
-use super::fakes::{Done, FakeProcessor, World, selecting, until};
+use super::fakes::{Done, FakeProcessor, Reserve, World, selecting, until};
 
 #[tokio::test]
 async fn triggers_of_one_source_share_a_stream_where_they_can() {
@@ -99,4 +99,35 @@ async fn a_slow_trigger_does_not_hold_up_those_that_share_its_stream() {
     assert_eq!(slow.ran(), (0..100).collect::<Vec<_>>());
     assert_eq!(fast.ran(), (0..100).collect::<Vec<_>>());
     world.host.stop().await;
+}
+
+#[tokio::test]
+async fn triggers_that_nobody_may_watch_together_get_streams_of_what_each_may() {
+    for reserve in [Reserve::Database, Reserve::Collection] {
+        let world = World::new();
+        *world.source.reserve.lock().unwrap() = reserve;
+        let does = [(); 3].map(|()| FakeProcessor::well());
+        let places = [("shop", "orders"), ("shop", "carts"), ("crm", "leads")];
+        let triggers = does
+            .iter()
+            .zip(places)
+            .map(|(does, (database, collection))| {
+                let name = format!("app/{collection}");
+                selecting(world.trigger(&name, does.clone()), |selection| {
+                    selection.database = Some(database.to_owned());
+                    selection.collection = Some(collection.to_owned());
+                })
+            });
+        world.host.apply(triggers.collect()).await;
+        for (_, collection) in places {
+            world.begins(&format!("app/{collection}")).await;
+        }
+        for (id, (database, collection)) in (0..).zip(places) {
+            world.source.happens("insert", database, collection, id);
+        }
+        for (id, does) in (0..).zip(&does) {
+            until("each ran for its own", || does.ran() == [id]).await;
+        }
+        world.host.stop().await;
+    }
 }
