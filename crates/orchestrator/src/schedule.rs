@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, NaiveDateTime, TimeDelta, TimeZone as _, Timelike as _, Utc};
+use chrono_tz::Tz;
 use tokio::sync::{Notify, broadcast};
 use tokio_util::sync::CancellationToken;
 
@@ -31,9 +32,34 @@ impl Schedule {
 
     /// The next moment after `after`.
     pub(crate) fn next(&self, after: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        if self.names_times() {
+            return self.next_named(after);
+        }
         let after = after.with_timezone(&self.time_zone);
         let next = self.cron.find_next_occurrence(&after, false).ok()?;
         Some(next.with_timezone(&Utc))
+    }
+
+    /// Whether it names times of the day: such a time comes once a day, also where the clock leaves it out or
+    /// has it twice. Those of patterns with `*` or a step come as often as the clock shows them.
+    fn names_times(&self) -> bool {
+        let pattern = &self.cron.pattern;
+        let mut fields = [&pattern.hours, &pattern.minutes, &pattern.seconds].into_iter();
+        fields.all(|field| field.step == 1 && !field.from_wildcard)
+    }
+
+    /// The next moment of a pattern that names times.
+    fn next_named(&self, after: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        // The clock as if it were never put forward or back.
+        let mut clock = after.with_timezone(&self.time_zone).naive_local().and_utc();
+        loop {
+            clock = self.cron.find_next_occurrence(&clock, false).ok()?;
+            let next = first_of(self.time_zone, clock.naive_utc())?;
+            // Times that come a second time have been dealt with.
+            if next > after {
+                return Some(next);
+            }
+        }
     }
 
     /// The moments for which a job is to run, and the last of all that have come since `passed`.
@@ -63,6 +89,20 @@ impl Schedule {
         };
         Some((due, latest))
     }
+}
+
+/// When a clock shows a time first; where it leaves the time out, when it shows the first one behind it.
+fn first_of(zone: Tz, time: NaiveDateTime) -> Option<DateTime<Utc>> {
+    if let Some(at) = zone.from_local_datetime(&time).earliest() {
+        return Some(at.to_utc());
+    }
+    // Clocks are put forward by whole minutes, and never by more than a day.
+    let minute = time.with_second(0)?.with_nanosecond(0)?;
+    (1..=24 * 60).find_map(|minutes| {
+        let later = minute + TimeDelta::minutes(minutes);
+        let at = zone.from_local_datetime(&later).earliest()?;
+        Some(at.to_utc())
+    })
 }
 
 /// Has jobs run when it is time, until stopped.

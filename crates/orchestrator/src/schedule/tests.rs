@@ -97,3 +97,53 @@ fn hours_are_those_of_the_clock_where_it_is() {
     assert_eq!(times.len(), 4, "{times:?}");
     assert_eq!((times[0], times[3]), ("24 00:30", "27 01:30"));
 }
+
+/// The times of a pattern in Berlin over the night in which the clock is put forward, from 2 to 3, and that in
+/// which it is put back, from 3 to 2.
+fn over_both_nights(cron: &str) -> [Vec<String>; 2] {
+    let schedule = schedule(cron, "Europe/Berlin", CatchUp::All);
+    let night = |passed, now| {
+        let due = due(&schedule, passed, now).into_iter();
+        due.map(|(time, _)| time).collect()
+    };
+    [
+        night("2026-03-28T22:30:00Z", "2026-03-29T22:00:00Z"),
+        night("2026-10-24T21:30:00Z", "2026-10-25T22:30:00Z"),
+    ]
+}
+
+#[test]
+fn each_of_several_times_of_a_day_comes_once_where_the_clock_is_put_forward_or_back() {
+    let [forward, back] = over_both_nights("0 2,14 * * *");
+    assert_eq!(forward, ["29 01:00", "29 12:00"]);
+    assert_eq!(back, ["25 00:00", "25 13:00"]);
+    // What is left out comes as soon as the clock is behind it, and once.
+    let [forward, back] = over_both_nights("15,45 1-3 * * *");
+    assert_eq!(
+        forward,
+        ["29 00:15", "29 00:45", "29 01:00", "29 01:15", "29 01:45"]
+    );
+    assert_eq!(
+        back,
+        [
+            "24 23:15", "24 23:45", "25 00:15", "25 00:45", "25 02:15", "25 02:45"
+        ]
+    );
+    let [forward, _] = over_both_nights("20,40 30 2 * * *");
+    assert_eq!(forward, ["29 01:00"]);
+}
+
+#[test]
+fn a_restart_while_the_clock_shows_times_again_repeats_none() {
+    let nightly = schedule("30 2,4 * * *", "Europe/Berlin", CatchUp::All);
+    let next = nightly.next(at("2026-10-25T01:10:00Z"));
+    assert_eq!(next, Some(at("2026-10-25T03:30:00Z")));
+}
+
+#[test]
+fn what_comes_every_hour_or_minute_goes_on_while_the_clock_shows_times_again() {
+    let [forward, back] = over_both_nights("0 */2 * * *");
+    assert_eq!(forward.first().map(String::as_str), Some("28 23:00"));
+    assert_eq!(forward.get(1).map(String::as_str), Some("29 02:00"));
+    assert!(back.contains(&"25 00:00".to_owned()) && back.contains(&"25 01:00".to_owned()));
+}
