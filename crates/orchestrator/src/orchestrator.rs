@@ -389,7 +389,13 @@ impl Takes for ForJob<'_> {
         let orchestrator = self.orchestrator;
         let plan = orchestrator.plan();
         let Some(job) = plan.jobs.get(self.job) else {
-            return Ok(());
+            let error = Error::new(
+                ErrorKind::Unavailable,
+                "the job for these objects is not in the configuration any more",
+            );
+            return Err(error
+                .on("job", self.job)
+                .remedy("who watches there next is told of them"));
         };
         let request = runs::request(self.job, job);
         let enqueued = orchestrator.store.enqueue_for(request, objects).await?;

@@ -7,6 +7,7 @@
 
 mod alerts;
 mod function_runs;
+mod objects;
 mod runs;
 mod schedules;
 #[cfg(test)]

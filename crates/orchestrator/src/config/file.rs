@@ -301,12 +301,12 @@ pub enum CatchUp {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Overlap {
-    /// It does not run, and that is recorded
+    /// It does not run, and that is recorded; for created objects it runs when the other run has ended
     Skip,
     /// It runs when the other run has ended
     #[default]
     Queue,
-    /// The other run is cancelled
+    /// The other run is cancelled, and its objects are taken over
     Replace,
 }
 

@@ -1,6 +1,8 @@
 //! An orchestrator with an engine that does as its work says: what runs, what is remembered, and what is
 //! gone on with.
 
+mod object_runs;
+
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};

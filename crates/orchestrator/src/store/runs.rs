@@ -8,7 +8,6 @@ use uuid::Uuid;
 use super::{Store, moment, now, of_json, of_moment, to_json};
 use crate::config::Overlap;
 use crate::engine::Moved;
-use crate::objects::CreatedObject;
 use crate::status::{Cause, Run, RunDetail, RunFilter, RunState, StepRun};
 
 /// How many runs of a job may wait. Whoever asks for more has lost count.
@@ -91,7 +90,7 @@ fn find(db: &Transaction<'_>, id: &str) -> rusqlite::Result<Option<Run>> {
 }
 
 /// The runs of a job that wait or run, the oldest first.
-fn going_on(db: &Transaction<'_>, job: &str) -> rusqlite::Result<Vec<Run>> {
+pub(super) fn going_on(db: &Transaction<'_>, job: &str) -> rusqlite::Result<Vec<Run>> {
     let mut query = db.prepare_cached(&format!(
         "{RUN} WHERE job = ?1 AND state IN ('queued', 'running') ORDER BY id"
     ))?;
@@ -105,19 +104,27 @@ pub(super) fn enqueue(
     cause: &Cause,
 ) -> rusqlite::Result<Enqueued> {
     let others = going_on(db, &request.job)?;
+    let id = Uuid::now_v7().to_string();
+    let mut cause = cause.clone();
     let mut replaced = Vec::new();
     let mut refused = None;
+    // What was taken is told no more, so a run for objects is never left out.
+    let may_be_refused = !matches!(cause, Cause::Objects { .. });
     match (request.overlap, others.first()) {
         (_, None) => {}
-        (Overlap::Skip, Some(other)) => {
+        (Overlap::Skip, Some(other)) if may_be_refused => {
             refused = Some(format!("the run {} had not ended", other.id));
         }
-        (Overlap::Queue, Some(_)) if others.len() as u64 >= LONGEST_QUEUE => {
+        (Overlap::Queue, Some(_)) if may_be_refused && others.len() as u64 >= LONGEST_QUEUE => {
             refused = Some(format!("{LONGEST_QUEUE} runs of the job waited already"));
         }
-        (Overlap::Queue, Some(_)) => {}
+        (Overlap::Skip | Overlap::Queue, Some(_)) => {}
         (Overlap::Replace, Some(_)) => {
             for other in &others {
+                let taken_over = take_over_objects(db, &other.id, &id)?;
+                if let Cause::Objects { count, .. } = &mut cause {
+                    *count += taken_over;
+                }
                 ask_to_end(db, other, "the run in its place")?;
                 replaced.push(other.id.clone());
             }
@@ -125,13 +132,13 @@ pub(super) fn enqueue(
     }
     let now = now();
     let run = Run {
-        id: Uuid::now_v7().to_string(),
+        id,
         job: request.job.clone(),
         state: match refused {
             Some(_) => RunState::Skipped,
             None => RunState::Queued,
         },
-        cause: cause.clone(),
+        cause,
         queued_at: now,
         started_at: None,
         ended_at: refused.is_some().then_some(now),
@@ -168,6 +175,17 @@ fn add_steps(
         .execute(params![run, position, name, work, state.name()])?;
     }
     Ok(())
+}
+
+/// Gives the objects of one run to another that takes its place, and answers how many. Those of a run that
+/// somebody has cancelled stay with it.
+fn take_over_objects(db: &Transaction<'_>, from: &str, to: &str) -> rusqlite::Result<u64> {
+    let taken_over = db.execute(
+        "UPDATE object SET run = ?2 WHERE run = ?1 \
+         AND (SELECT cancelled_by FROM run WHERE id = ?1) IS NULL",
+        [from, to],
+    )?;
+    Ok(taken_over as u64)
 }
 
 /// Ends a run that waits, and asks one that runs to end.
@@ -233,79 +251,6 @@ impl Store {
     /// Asks for a run.
     pub(crate) async fn enqueue(&self, request: Request, cause: Cause) -> Result<Enqueued> {
         self.transact(move |db| enqueue(db, &request, &cause)).await
-    }
-
-    /// Asks for a run for these objects, all but those that were there before. They join a run that has
-    /// not begun.
-    pub(crate) async fn enqueue_for(
-        &self,
-        request: Request,
-        objects: Vec<CreatedObject>,
-    ) -> Result<Option<Enqueued>> {
-        self.transact(move |db| {
-            let mut known = db.prepare_cached("SELECT 1 FROM object WHERE job = ?1 AND id = ?2")?;
-            let mut new = Vec::new();
-            for object in objects {
-                let is_new = !known.exists(params![request.job, object.id])?;
-                if is_new && !new.iter().any(|other: &CreatedObject| other.id == object.id) {
-                    new.push(object);
-                }
-            }
-            let Some(first) = new.first() else {
-                return Ok(None);
-            };
-            let waiting = going_on(db, &request.job)?.into_iter().find(|run| {
-                run.state == RunState::Queued && matches!(run.cause, Cause::Objects { .. })
-            });
-            let enqueued = match waiting {
-                Some(mut run) => {
-                    if let Cause::Objects { count, .. } = &mut run.cause {
-                        *count += new.len() as u64;
-                    }
-                    db.execute(
-                        "UPDATE run SET cause = ?2 WHERE id = ?1",
-                        params![run.id, to_json(&run.cause)?],
-                    )?;
-                    Enqueued {
-                        run,
-                        replaced: Vec::new(),
-                    }
-                }
-                None => {
-                    let cause = Cause::Objects {
-                        count: new.len() as u64,
-                        first: first.to_string(),
-                    };
-                    enqueue(db, &request, &cause)?
-                }
-            };
-            for object in &new {
-                db.prepare_cached(
-                    "INSERT INTO object (job, id, run, object, taken_at) VALUES (?1, ?2, ?3, ?4, ?5)",
-                )?
-                .execute(params![
-                    request.job,
-                    object.id,
-                    enqueued.run.id,
-                    to_json(object)?,
-                    moment(Utc::now())
-                ])?;
-            }
-            Ok(Some(enqueued))
-        })
-        .await
-    }
-
-    /// The objects that a run is for, in the order in which they came.
-    pub(crate) async fn objects(&self, run: &str) -> Result<Vec<CreatedObject>> {
-        let run = run.to_owned();
-        self.transact(move |db| {
-            let mut query =
-                db.prepare_cached("SELECT object FROM object WHERE run = ?1 ORDER BY rowid")?;
-            let objects = query.query_map([run], |row| of_json(0, &row.get::<_, String>(0)?))?;
-            objects.collect()
-        })
-        .await
     }
 
     /// Begins the oldest run of each job that has none running.

@@ -1,0 +1,102 @@
+//! Runs for objects: none is lost.
+
+use super::*;
+
+fn object(id: &str) -> CreatedObject {
+    CreatedObject {
+        id: id.to_owned(),
+        bucket: Some("b".to_owned()),
+        key: id.to_owned(),
+        size: None,
+        at: Utc::now(),
+    }
+}
+
+async fn take(orchestrator: &Orchestrator, ids: &[&str]) -> Run {
+    let plan = orchestrator.plan();
+    let request = runs::request("j", &plan.jobs["j"]);
+    let objects = ids.iter().map(|id| object(id)).collect();
+    let store = &orchestrator.store;
+    store
+        .enqueue_for(request, objects)
+        .await
+        .unwrap()
+        .unwrap()
+        .run
+}
+
+async fn objects_of(orchestrator: &Orchestrator, run: &Run) -> Vec<String> {
+    let objects = orchestrator.store.objects(&run.id).await.unwrap();
+    objects.into_iter().map(|object| object.id).collect()
+}
+
+fn cause(count: u64, first: &str) -> Cause {
+    Cause::Objects {
+        count,
+        first: first.to_owned(),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn objects_that_come_while_the_job_runs_wait_where_other_runs_are_skipped() {
+    let text = job("j", "    overlap: skip\n", &[("x", "", "ok")]);
+    let world = World::new(&format!("jobs:\n{text}"));
+    let orchestrator = world.orchestrator().unwrap();
+    let first = take(&orchestrator, &["1"]).await;
+    orchestrator.store.begin_run(&first.id).await.unwrap();
+    let second = take(&orchestrator, &["2"]).await;
+    assert_eq!(second.state, RunState::Queued);
+    assert_eq!(take(&orchestrator, &["3"]).await.id, second.id);
+    assert_eq!(objects_of(&orchestrator, &second).await, ["2", "3"]);
+    let asked = orchestrator.run_job("j", "me").await.unwrap();
+    assert_eq!(asked.state, RunState::Skipped);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_in_the_place_of_another_takes_its_objects_over() {
+    let text = job("j", "    overlap: replace\n", &[("x", "", "ok")]);
+    let world = World::new(&format!("jobs:\n{text}"));
+    let orchestrator = world.orchestrator().unwrap();
+    let first = take(&orchestrator, &["1", "2"]).await;
+    orchestrator.store.begin_run(&first.id).await.unwrap();
+    let second = take(&orchestrator, &["3"]).await;
+    assert_eq!(second.cause, cause(3, "b/3"));
+    assert_eq!(objects_of(&orchestrator, &second).await, ["1", "2", "3"]);
+    assert_eq!(objects_of(&orchestrator, &first).await, [""; 0]);
+    // Also where that is for no objects itself.
+    let asked = orchestrator.run_job("j", "me").await.unwrap();
+    assert_eq!(objects_of(&orchestrator, &asked).await, ["1", "2", "3"]);
+    // What somebody has cancelled is not brought back.
+    orchestrator.cancel_run(&asked.id, "me").await.unwrap();
+    let last = take(&orchestrator, &["4"]).await;
+    assert_eq!(last.cause, cause(1, "b/4"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn objects_for_a_job_that_is_gone_are_not_taken() {
+    let world = World::new("");
+    let orchestrator = world.orchestrator().unwrap();
+    let taker = ForJob {
+        orchestrator: &orchestrator,
+        job: "gone",
+    };
+    let error = taker.take(vec![object("1")]).await.unwrap_err();
+    assert!(error.kind().is_transient(), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_queue_of_runs_that_is_full_takes_objects_yet() {
+    let world = World::new(&format!("jobs:\n{}", job("j", "", &[("x", "", "ok")])));
+    let orchestrator = world.orchestrator().unwrap();
+    let store = &orchestrator.store;
+    let fill = "WITH RECURSIVE number (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM number LIMIT 1000) \
+                INSERT INTO run (id, job, state, cause, queued_at) \
+                SELECT n, 'j', 'queued', ?1, 0 FROM number";
+    let by = "me".to_owned();
+    let cause = serde_json::to_string(&Cause::Asked { by }).unwrap();
+    let filled = store.transact(move |db| db.execute(fill, [cause])).await;
+    assert_eq!(filled.unwrap(), 1000);
+    let asked = orchestrator.run_job("j", "me").await.unwrap();
+    assert_eq!(asked.state, RunState::Skipped);
+    assert_eq!(take(&orchestrator, &["1"]).await.state, RunState::Queued);
+}
