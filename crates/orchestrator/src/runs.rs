@@ -5,6 +5,7 @@
 //! next one goes on with the steps that had not succeeded.
 
 mod log;
+mod objects;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::convert::Infallible;
@@ -21,18 +22,16 @@ use tributary_model::{Error, ErrorKind, Result};
 use crate::command::{self, Invocation};
 use crate::config::{Job, Plan, Retries, Step, Work};
 use crate::engine::{Engine, Moved};
-use crate::objects::CreatedObject;
 use crate::status::{Notice, Run, RunDetail, RunState};
 use crate::store::{Request, Store};
 
 use log::StepLog;
+use objects::ObjectsOfRun;
 
 /// How often it is looked whether another process has asked for something.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// How long a step that is told to stop may take, before it is dropped.
 const STOP_PATIENCE: Duration = Duration::from_secs(60);
-/// Objects that a program is told of in its environment, which has little room.
-const MOST_OBJECTS: usize = 500;
 
 /// What is asked of the store to have a job run.
 pub(crate) fn request(name: &str, job: &Job) -> Request {
@@ -236,6 +235,7 @@ impl Runner {
                 .await;
         }
         let objects = self.store.objects(&run.id).await?;
+        let objects = ObjectsOfRun::new(self.store.directory(), &run.id, objects);
         // Ends the steps: whoever wants that.
         let halt = CancellationToken::new();
         let steps = self.steps(run, job, &detail, &objects, &halt);
@@ -338,7 +338,7 @@ impl Runner {
         run: &Run,
         job: &Job,
         detail: &RunDetail,
-        objects: &[CreatedObject],
+        objects: &ObjectsOfRun,
         halt: &CancellationToken,
     ) -> Result<Option<String>> {
         let mut states: BTreeMap<&str, RunState> = BTreeMap::new();
@@ -396,7 +396,7 @@ impl Runner {
         run: &Run,
         name: &str,
         step: &Step,
-        objects: &[CreatedObject],
+        objects: &ObjectsOfRun,
         halt: &CancellationToken,
     ) -> Result<Option<String>> {
         let log = StepLog::open(self.store.clone(), &run.id, name);
@@ -458,7 +458,7 @@ impl Runner {
         name: &str,
         step: &Step,
         attempt: u32,
-        objects: &[CreatedObject],
+        objects: &ObjectsOfRun,
         log: &StepLog,
         halt: &CancellationToken,
     ) -> Result<()> {
@@ -466,7 +466,13 @@ impl Runner {
         let work = async {
             match &step.work {
                 Work::Command(command) => {
-                    let variables = variables(run, name, attempt, objects);
+                    let mut variables = objects.variables().await?;
+                    variables.extend([
+                        ("TRIBUTARY_JOB", run.job.clone()),
+                        ("TRIBUTARY_RUN", run.id.clone()),
+                        ("TRIBUTARY_STEP", name.to_owned()),
+                        ("TRIBUTARY_ATTEMPT", attempt.to_string()),
+                    ]);
                     let output = |_, line: &str| log.line(line);
                     let invocation = Invocation {
                         command,
@@ -513,27 +519,6 @@ impl Runner {
             _ => Err(Error::new(ErrorKind::Interrupted, "the step was stopped")),
         }
     }
-}
-
-/// What a program is told of the run that it is part of.
-fn variables(
-    run: &Run,
-    step: &str,
-    attempt: u32,
-    objects: &[CreatedObject],
-) -> Vec<(&'static str, String)> {
-    let mut variables = vec![
-        ("TRIBUTARY_JOB", run.job.clone()),
-        ("TRIBUTARY_RUN", run.id.clone()),
-        ("TRIBUTARY_STEP", step.to_owned()),
-        ("TRIBUTARY_ATTEMPT", attempt.to_string()),
-    ];
-    if !objects.is_empty() {
-        let shown = &objects[..objects.len().min(MOST_OBJECTS)];
-        let text = serde_json::to_string(shown).unwrap_or_default();
-        variables.push(("TRIBUTARY_OBJECTS", text));
-    }
-    variables
 }
 
 /// How long to wait before another try: twice as long each time, and not all at the same moment.

@@ -492,7 +492,8 @@ pub(super) struct SqlEntry {
 }
 
 /// A program. It is given TRIBUTARY_JOB, TRIBUTARY_RUN, TRIBUTARY_STEP and TRIBUTARY_ATTEMPT, and in
-/// TRIBUTARY_OBJECTS, as JSON, the objects whose creation the run is for.
+/// TRIBUTARY_OBJECTS_FILE the path of a file that holds, as a JSON array, the objects whose creation the run
+/// is for. TRIBUTARY_OBJECTS holds the same where that is no more than 100,000 bytes.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct CommandEntry {

@@ -1,4 +1,6 @@
-//! Runs for objects: none is lost.
+//! Runs for objects: none is lost, and programs are told of all of them.
+
+use serde_json::Value;
 
 use super::*;
 
@@ -82,6 +84,36 @@ async fn objects_for_a_job_that_is_gone_are_not_taken() {
     };
     let error = taker.take(vec![object("1")]).await.unwrap_err();
     assert!(error.kind().is_transient(), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_program_finds_all_objects_in_a_file_and_few_in_a_variable() {
+    let script = "cp \"$TRIBUTARY_OBJECTS_FILE\" file; printenv TRIBUTARY_OBJECTS > variable; \
+                  echo \"$TRIBUTARY_OBJECTS_FILE\" > name";
+    let world = World::new(&format!(
+        "jobs: {{ j: {{ steps: {{ x: {{ command: {{ run: [sh, -c, '{script}'] }} }} }} }} }}\n"
+    ));
+    let read = |name: &str| std::fs::read_to_string(world.directory.path().join(name)).unwrap();
+    let running = world.start();
+    let orchestrator = &running.orchestrator;
+    let many: Vec<String> = (0..3000).map(|id| format!("object-{id}")).collect();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    for ids in [many, vec!["one"]] {
+        let run = take(orchestrator, &ids).await;
+        let ended = running.ended(&run.id).await.run;
+        assert_eq!(ended.state, RunState::Succeeded, "{ended:?}");
+        let found: Vec<Value> = serde_json::from_str(&read("file")).unwrap();
+        let found: Vec<&str> = found.iter().map(|o| o["id"].as_str().unwrap()).collect();
+        assert_eq!(found, ids);
+        let expected = match ids.len() {
+            1 => read("file"),
+            _ => String::new(),
+        };
+        assert_eq!(read("variable").trim_end(), expected);
+        let file = read("name");
+        assert!(!Path::new(file.trim_end()).exists(), "{file} is left");
+    }
+    running.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
