@@ -1,5 +1,6 @@
 //! All of it together: what is started, what is stopped, and what others may ask and do.
 
+mod here;
 #[cfg(test)]
 mod tests;
 
@@ -29,8 +30,8 @@ use crate::schedule;
 use crate::status::{
     AlertStatus, Cause, DeadLetterDetail, DeadLetterStatus, DecisionStatus, FlowStatus,
     FunctionRunDetail, FunctionRunFilter, FunctionRunStatus, JobStatus, LetterFilter, Letters,
-    Notice, Overview, Reloaded, Run, RunDetail, RunFilter, RunState, SchemaStatus, SourceStatus,
-    Told, TriggerState, TriggerStatus,
+    Notice, Overview, Reloaded, Run, RunDetail, RunFilter, SchemaStatus, SourceStatus, Told,
+    TriggerState, TriggerStatus,
 };
 use crate::store::{RunnerLock, Store};
 use crate::triggers::Triggers;
@@ -310,49 +311,6 @@ impl Orchestrator {
                 .on("job", name)
                 .remedy("it is to stand under `jobs` in the configuration")
         })
-    }
-
-    /// Has a job run in this process, and those that come behind it, until they have ended; it runs nothing
-    /// else.
-    ///
-    /// # Errors
-    /// There is no such job, or the state cannot be used.
-    pub async fn run_here(&self, name: &str, by: &str, stop: &CancellationToken) -> Result<Run> {
-        let plan = self.plan();
-        let asked = ask(&self.store, &plan, name, by).await?;
-        let runs = async {
-            // What another process has left comes first.
-            for left in self.store.interrupted().await? {
-                if left.job == name && !stop.is_cancelled() {
-                    self.runner.carry(left, &plan, stop).await;
-                }
-            }
-            let mut ran: Vec<Run> = Vec::new();
-            let mut next = vec![asked.id.clone()];
-            while let Some(id) = next.pop() {
-                if let Some(run) = self.store.begin_run(&id).await? {
-                    ran.push(self.runner.carry(run, &plan, stop).await);
-                }
-                let queued = RunFilter {
-                    state: Some(RunState::Queued),
-                    limit: usize::MAX,
-                    ..RunFilter::default()
-                };
-                let behind = |run: &Run| match &run.cause {
-                    Cause::After { run, .. } => ran.iter().any(|ran| ran.id == *run),
-                    _ => false,
-                };
-                let mut queued = self.store.runs(queued).await?;
-                queued.retain(|run| behind(run) && !stop.is_cancelled());
-                next = queued.into_iter().map(|run| run.id).collect();
-            }
-            Ok(())
-        };
-        tokio::select! {
-            result = runs => result?,
-            never = self.runner.heed_cancels() => match never {},
-        }
-        Ok(self.store.run(&asked.id).await?.run)
     }
 }
 

@@ -2,16 +2,19 @@
 //!
 //! What is asked for stands in the store, by whatever process it was put there, and is begun in that
 //! order, one run of a job at a time. A process that ends in the middle leaves its runs as they are; the
-//! next one goes on with the steps that had not succeeded.
+//! next one goes on with the steps that had not succeeded, as this one does with a run that it could not
+//! record the end of.
 
 mod log;
 mod objects;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::convert::Infallible;
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures::FutureExt as _;
 use rand::Rng;
 use tokio::sync::{Notify, broadcast};
 use tokio::task::JoinSet;
@@ -32,6 +35,8 @@ use objects::ObjectsOfRun;
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// How long a step that is told to stop may take, before it is dropped.
 const STOP_PATIENCE: Duration = Duration::from_secs(60);
+/// How long a run is left alone whose end could not be recorded: what fills a disk takes a while to go.
+const CARRY_AGAIN: Duration = Duration::from_secs(5);
 
 /// What is asked of the store to have a job run.
 pub(crate) fn request(name: &str, job: &Job) -> Request {
@@ -123,15 +128,13 @@ impl Runner {
         stop: CancellationToken,
     ) {
         let mut runs = JoinSet::new();
-        let mut interrupted = true;
         while !stop.is_cancelled() {
-            match self.due(interrupted).await {
+            match self.due().await {
                 Ok(due) => {
-                    interrupted = false;
                     for run in due {
                         let (runner, plan) = (Arc::clone(&self), plan());
                         let stop = stop.clone();
-                        runs.spawn(async move { runner.carry(run, &plan, &stop).await });
+                        runs.spawn(async move { runner.carry_through(run, &plan, &stop).await });
                     }
                 }
                 Err(error) => tracing::error!(%error, "cannot see which runs are asked for"),
@@ -141,11 +144,7 @@ impl Runner {
                 () = self.wake.notified() => {}
                 () = tokio::time::sleep(LOOK_EVERY) => {}
                 // Another run of the same job may wait for it.
-                Some(ended) = runs.join_next() => {
-                    if let Err(panic) = ended {
-                        tracing::error!(error = %panic, "a run ended early");
-                    }
-                }
+                Some(_) = runs.join_next() => {}
             }
         }
         while runs.join_next().await.is_some() {}
@@ -173,56 +172,72 @@ impl Runner {
         }
     }
 
-    /// The runs that are to begin now, and those that others began if they were `interrupted`. Tells
-    /// those that run and are to end.
-    async fn due(&self, interrupted: bool) -> Result<Vec<Run>> {
-        self.cancel_asked().await?;
-        let mut due = Vec::new();
-        if interrupted {
-            due = self.store.interrupted().await?;
-            for run in &due {
-                tracing::info!(
-                    run = run.id,
-                    job = run.job,
-                    "going on with a run that was cut short"
-                );
-            }
+    /// The runs that are to begin now, and those that nobody goes on with: of a process that ended, or that
+    /// could not be carried through. Tells those that are to end.
+    async fn due(&self) -> Result<Vec<Run>> {
+        // Asked before the store is: what ends meanwhile is not left by anybody.
+        let carried: BTreeSet<String> = self.running().keys().cloned().collect();
+        let mut due = self.store.running().await?;
+        due.retain(|run| !carried.contains(&run.id));
+        for run in &due {
+            tracing::info!(
+                run = run.id,
+                job = run.job,
+                "going on with a run that was cut short"
+            );
         }
         due.extend(self.store.begin_runs().await?);
+        for run in &due {
+            self.running().insert(run.id.clone(), Cancel::default());
+        }
+        if let Err(error) = self.cancel_asked().await {
+            tracing::error!(%error, "cannot see which runs are to end");
+        }
         Ok(due)
     }
 
-    /// Carries one run through that has begun, and answers it as it has ended; as it is, where it was cut
-    /// short.
-    pub(crate) async fn carry(&self, run: Run, plan: &Plan, stop: &CancellationToken) -> Run {
-        let cancel = Cancel::default();
-        self.running().insert(run.id.clone(), cancel.clone());
-        let _ = self.notices.send(Notice::Run(run.clone()));
-        let ended = self.try_to_carry(&run, plan, &cancel, stop).await;
-        self.running().remove(&run.id);
-        match ended {
-            Ok(Some(run)) => {
-                let (state, error) = (run.state.name(), run.error.as_deref());
-                tracing::info!(run = run.id, job = run.job, state, error, "a run has ended");
-                let _ = self.notices.send(Notice::Run(run.clone()));
-                run
-            }
-            Ok(None) => run,
-            // It is gone on with at the next start.
-            Err(error) => {
-                tracing::error!(run = run.id, job = run.job, %error, "cannot record what became of a run");
-                run
+    /// Carries one run through that is due. Where what became of it could not be recorded, it counts as
+    /// one that runs for a while yet, and is due again then.
+    async fn carry_through(&self, run: Run, plan: &Plan, stop: &CancellationToken) {
+        let carried = AssertUnwindSafe(self.try_to_carry(&run, plan, stop));
+        let error = match carried.catch_unwind().await {
+            Ok(carried) => carried.err(),
+            Err(_) => Some(Error::new(ErrorKind::Internal, "the run ended early")),
+        };
+        if let Some(error) = error {
+            let (id, job) = (&run.id, &run.job);
+            tracing::error!(run = id, job, %error, wait = ?CARRY_AGAIN, "a run could not be carried through, and is gone on with");
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = tokio::time::sleep(CARRY_AGAIN) => {}
             }
         }
+        self.running().remove(&run.id);
     }
 
+    /// Carries one run through that has begun, where nothing else does, and answers it as it has ended; as it
+    /// is, where it was cut short.
+    pub(crate) async fn carry(
+        &self,
+        run: Run,
+        plan: &Plan,
+        stop: &CancellationToken,
+    ) -> Result<Run> {
+        self.running().insert(run.id.clone(), Cancel::default());
+        let carried = self.try_to_carry(&run, plan, stop).await;
+        self.running().remove(&run.id);
+        Ok(carried?.unwrap_or(run))
+    }
+
+    /// The run as it has ended; none where it was cut short.
     async fn try_to_carry(
         &self,
         run: &Run,
         plan: &Plan,
-        cancel: &Cancel,
         stop: &CancellationToken,
     ) -> Result<Option<Run>> {
+        let cancel = self.running().entry(run.id.clone()).or_default().clone();
+        let _ = self.notices.send(Notice::Run(run.clone()));
         let Some(job) = plan.jobs.get(&run.job) else {
             let error = "the job is not in the configuration any more".to_owned();
             return self.end(run, RunState::Failed, Some(error), plan).await;
@@ -238,8 +253,9 @@ impl Runner {
         let objects = ObjectsOfRun::new(self.store.directory(), &run.id, objects);
         // Ends the steps: whoever wants that.
         let halt = CancellationToken::new();
-        let steps = self.steps(run, job, &detail, &objects, &halt);
-        tokio::pin!(steps);
+        if cancel.token.is_cancelled() || stop.is_cancelled() {
+            halt.cancel();
+        }
         let deadline = async {
             match job.timeout {
                 Some(time) => tokio::time::sleep(time).await,
@@ -247,22 +263,28 @@ impl Runner {
             }
         };
         let mut timed_out = false;
-        let ended = tokio::select! {
-            ended = &mut steps => Some(ended),
-            () = stop.cancelled() => None,
-            () = cancel.token.cancelled() => None,
-            () = deadline => {
-                timed_out = true;
-                None
+        let ended = {
+            let steps = self.steps(run, job, &detail, &objects, &halt);
+            tokio::pin!(steps);
+            let ended = tokio::select! {
+                ended = &mut steps => Some(ended),
+                () = stop.cancelled() => None,
+                () = cancel.token.cancelled() => None,
+                () = deadline => {
+                    timed_out = true;
+                    None
+                }
+            };
+            match ended {
+                Some(ended) => ended,
+                None => {
+                    halt.cancel();
+                    steps.await
+                }
             }
         };
-        let ended = match ended {
-            Some(ended) => ended,
-            None => {
-                halt.cancel();
-                steps.await
-            }
-        };
+        // A run that has ended leaves no file, wherever the process is killed.
+        drop(objects);
         let by = cancel
             .by
             .lock()
@@ -305,6 +327,9 @@ impl Runner {
             .store
             .end_run(&run.id, state, error, moved, behind)
             .await?;
+        let (state, error) = (run.state.name(), run.error.as_deref());
+        tracing::info!(run = run.id, job = run.job, state, error, "a run has ended");
+        let _ = self.notices.send(Notice::Run(run.clone()));
         for enqueued in enqueued {
             let _ = self.notices.send(Notice::Run(enqueued.run));
         }

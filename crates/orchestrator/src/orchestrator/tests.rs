@@ -1,6 +1,7 @@
 //! An orchestrator with an engine that does as its work says: what runs, what is remembered, and what is
 //! gone on with.
 
+mod left_runs;
 mod object_runs;
 
 use std::collections::HashMap;

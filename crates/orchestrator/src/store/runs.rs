@@ -291,8 +291,8 @@ impl Store {
         .await
     }
 
-    /// The runs that were running when a process ended.
-    pub(crate) async fn interrupted(&self) -> Result<Vec<Run>> {
+    /// The runs that are recorded as running.
+    pub(crate) async fn running(&self) -> Result<Vec<Run>> {
         self.transact(|db| {
             let mut query =
                 db.prepare_cached(&format!("{RUN} WHERE state = 'running' ORDER BY id"))?;

@@ -1,0 +1,106 @@
+//! Runs that are recorded as running, and that nobody carries through.
+
+use rusqlite::Connection;
+
+use super::*;
+
+impl World {
+    fn database(&self) -> Connection {
+        let state = Plan::read(&self.file()).unwrap().state;
+        let database = Connection::open(state.join("tributary.db")).unwrap();
+        database.busy_timeout(Duration::from_secs(60)).unwrap();
+        database
+    }
+
+    /// Records a run as one that is running.
+    fn leave(&self, id: &str, job: &str, cancelled_by: Option<&str>) {
+        let cause = Cause::Asked {
+            by: "me".to_owned(),
+        };
+        let insert = "INSERT INTO run (id, job, state, cause, queued_at, started_at, cancelled_by) \
+                      VALUES (?1, ?2, 'running', ?3, 0, 0, ?4)";
+        let cause = serde_json::to_string(&cause).unwrap();
+        self.database()
+            .execute(insert, rusqlite::params![id, job, cause, cancelled_by])
+            .unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_is_left_while_tributary_runs_is_gone_on_with() {
+    let world = World::new(&format!("jobs:\n{}", job("j", "", &[("x", "", "ok")])));
+    let running = world.start();
+    let control = &running.orchestrator;
+    // One that has run says that what was left before the start has been looked for.
+    let first = control.run_job("j", "me").await.unwrap();
+    running.ended(&first.id).await;
+    world.leave("0", "j", None);
+    let behind = control.run_job("j", "me").await.unwrap();
+    assert_eq!(running.ended("0").await.run.state, RunState::Succeeded);
+    let behind = running.ended(&behind.id).await.run;
+    assert_eq!(behind.state, RunState::Succeeded);
+    assert_eq!(world.engine.calls("ok"), 3);
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_whose_end_cannot_be_recorded_ends_when_it_can_be() {
+    let world = World::new(&format!("jobs:\n{}", job("j", "", &[("x", "", "ok")])));
+    let running = world.start();
+    let refuse = "CREATE TRIGGER refuse BEFORE UPDATE ON run WHEN NEW.ended_at IS NOT NULL \
+                  BEGIN SELECT RAISE(ABORT, 'the disk is full'); END";
+    world.database().execute_batch(refuse).unwrap();
+    let run = running.orchestrator.run_job("j", "me").await.unwrap();
+    running
+        .until(async || {
+            let steps = running.orchestrator.run(&run.id).await.unwrap().steps;
+            (steps[0].state == RunState::Succeeded).then_some(())
+        })
+        .await;
+    world
+        .database()
+        .execute_batch("DROP TRIGGER refuse")
+        .unwrap();
+    let ended = running.ended(&run.id).await;
+    assert_eq!(ended.run.state, RunState::Succeeded);
+    // What was done is not done again.
+    assert_eq!(world.engine.calls("ok"), 1);
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_is_left_and_was_to_end_does_nothing_more() {
+    let world = World::new(&format!("jobs:\n{}", job("j", "", &[("x", "", "ok")])));
+    drop(world.orchestrator().unwrap());
+    world.leave("0", "j", Some("you"));
+    let running = world.start();
+    let ended = running.ended("0").await.run;
+    assert_eq!(ended.state, RunState::Cancelled);
+    assert_eq!(ended.error.as_deref(), Some("cancelled by you"));
+    assert_eq!(world.engine.calls("ok"), 0);
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_runs_alone_goes_on_with_what_was_left_of_those_behind_it() {
+    let text = format!(
+        "jobs:\n{}{}{}{}",
+        job("j", "", &[("x", "", "moves 1")]),
+        job("k1", "    after: [j]\n", &[("x", "", "moves 2")]),
+        job("k2", "    after: [k1]\n", &[("x", "", "moves 3")]),
+        job("other", "", &[("x", "", "moves 4")]),
+    );
+    let world = World::new(&text);
+    let orchestrator = world.orchestrator().unwrap();
+    for (id, job) in [("0", "k1"), ("1", "k2"), ("2", "other")] {
+        world.leave(id, job, None);
+    }
+    let stop = CancellationToken::new();
+    let runs = orchestrator.run_here("j", "me", &stop);
+    let run = tokio::time::timeout(Duration::from_secs(60), runs).await;
+    assert_eq!(run.unwrap().unwrap().state, RunState::Succeeded);
+    let calls = |what| world.engine.calls(what);
+    assert_eq!([calls("moves 1"), calls("moves 2")], [1, 2]);
+    // What came behind the one that was left waits for one who runs all.
+    assert_eq!([calls("moves 3"), calls("moves 4")], [2, 0]);
+}
