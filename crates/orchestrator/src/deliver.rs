@@ -81,7 +81,7 @@ impl Delivery {
         Self::with_timeout(TIMEOUT)
     }
 
-    fn with_timeout(timeout: Duration) -> Result<Self> {
+    pub(crate) fn with_timeout(timeout: Duration) -> Result<Self> {
         let client = reqwest::Client::builder()
             .timeout(timeout)
             // An address that moved is to be looked at by somebody: the new one gets the message and

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
-use rusqlite::{Transaction, params};
+use rusqlite::{OptionalExtension, Transaction, params};
 use tributary_model::Result;
 
 use super::{Store, moment, now, of_json, of_moment, to_json};
@@ -52,6 +52,11 @@ struct Known {
     since: DateTime<Utc>,
     raised: Raised,
 }
+
+/// The first message for each receiver, where it is due: one that cannot be sent has those behind it wait, for
+/// what has recovered has fired before.
+const DUE: &str =
+    "message WHERE id IN (SELECT min(id) FROM message GROUP BY receiver) AND next_at <= ?1";
 
 fn firing(db: &Transaction<'_>) -> rusqlite::Result<Vec<Known>> {
     let mut query = db.prepare_cached(
@@ -217,23 +222,41 @@ impl Store {
         .await
     }
 
-    /// The messages that are due, in their order: one for each receiver.
-    pub(crate) async fn due_messages(&self) -> Result<Vec<Outgoing>> {
+    /// What was told, and is not over.
+    pub(crate) async fn firing_alerts(&self) -> Result<Vec<Raised>> {
         self.transact(|db| {
-            // One that cannot be sent has those behind it wait: what has recovered has fired before.
-            let mut query = db.prepare_cached(
-                "SELECT id, receiver, attempts, content FROM message WHERE id IN \
-                 (SELECT min(id) FROM message GROUP BY receiver) AND next_at <= ?1",
-            )?;
-            let due = query.query_map([moment(Utc::now())], |row| {
+            let known = firing(db)?.into_iter();
+            Ok(known.map(|known| known.raised).collect())
+        })
+        .await
+    }
+
+    /// The receivers that a message is due for.
+    pub(crate) async fn due_receivers(&self) -> Result<Vec<String>> {
+        self.transact(|db| {
+            let mut query = db.prepare_cached(&format!("SELECT receiver FROM {DUE}"))?;
+            let receivers = query.query_map([moment(Utc::now())], |row| row.get(0))?;
+            receivers.collect()
+        })
+        .await
+    }
+
+    /// The next message for a receiver, where one is due.
+    pub(crate) async fn due_message(&self, receiver: &str) -> Result<Option<Outgoing>> {
+        let receiver = receiver.to_owned();
+        self.transact(move |db| {
+            let mut query = db.prepare_cached(&format!(
+                "SELECT id, receiver, attempts, content FROM {DUE} AND receiver = ?2"
+            ))?;
+            let due = query.query_row(params![moment(Utc::now()), receiver], |row| {
                 Ok(Outgoing {
                     id: row.get(0)?,
                     receiver: row.get(1)?,
                     attempts: row.get(2)?,
                     message: of_json(3, &row.get::<_, String>(3)?)?,
                 })
-            })?;
-            due.collect()
+            });
+            due.optional()
         })
         .await
     }

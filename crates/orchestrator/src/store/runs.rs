@@ -469,6 +469,38 @@ impl Store {
             .await
     }
 
+    /// The last run of each of these jobs that has failed since `since`, whatever came behind it, and the
+    /// moment up to which that is known.
+    pub(crate) async fn failed_since(
+        &self,
+        jobs: Vec<String>,
+        since: DateTime<Utc>,
+    ) -> Result<(Vec<Run>, DateTime<Utc>)> {
+        self.transact(move |db| {
+            // What ends from here on waits for this transaction, and ends later.
+            let now = now();
+            let mut query = db.prepare_cached(&format!(
+                "{RUN} WHERE job = ?1 AND state IN ('succeeded', 'failed') ORDER BY id DESC"
+            ))?;
+            let mut failed = Vec::new();
+            for job in jobs {
+                // Runs of a job end in the order in which they were asked for.
+                for run in query.query_map([job], run_of)? {
+                    let run = run?;
+                    if run.ended_at < Some(since) {
+                        break;
+                    }
+                    if run.state == RunState::Failed {
+                        failed.push(run);
+                        break;
+                    }
+                }
+            }
+            Ok((failed, now))
+        })
+        .await
+    }
+
     async fn last_of(&self, jobs: Vec<String>, which: &'static str) -> Result<Vec<Run>> {
         self.transact(move |db| {
             let mut query = db.prepare_cached(&format!(
