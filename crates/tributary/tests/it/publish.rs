@@ -305,10 +305,11 @@ async fn files_whose_sync_ends_at_any_point_hold_each_change_once() {
     for point in points(Scenario::UnfinishedChangeFiles) {
         for nth in 1..=tries(point) {
             round += 1;
-            change(&fixture, round).await;
+            // Many more than are written at once: when the fourth has been, some have not been begun.
+            let many = (0..40).map(|n| doc! { "round": round, "n": n });
+            collection(&fixture, "c").insert_many(many).await.unwrap();
             let alone = ["--once", "--batch-events", "1"];
             let written = into_files(&fixture, &alone);
-            // Of the least that can be read at once, the five that were inserted together, one is missing.
             assert!(ends_at(written, Failpoint::EventFileWritten, 4));
             let is_last = !ends_at(into_files(&fixture, &["--once"]), point, nth);
             catch_up(&fixture, &[]);
