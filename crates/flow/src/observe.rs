@@ -32,6 +32,9 @@ pub trait Observer: Send + Sync {
     /// A collection's changes are followed from now on.
     fn following(&self, _namespace: &Namespace, _position: &Position) {}
 
+    /// A table that takes over another holds all that its source had at this moment, and is followed.
+    fn current_to(&self, _namespace: &Namespace, _at: SystemTime) {}
+
     /// Changes of a collection begin to be gathered into the next batch that has any; the oldest was
     /// made at this moment.
     fn gathering(&self, _namespace: &Namespace, _oldest: SystemTime) {}
@@ -120,6 +123,8 @@ fn since(earlier: SystemTime, later: SystemTime) -> Duration {
 pub struct Lag {
     /// When the oldest change of each batch was made that is not applied yet.
     waiting: VecDeque<SystemTime>,
+    /// The moment up to which the table has all, where that is told of it alone.
+    current_to: Option<SystemTime>,
 }
 
 impl Lag {
@@ -133,6 +138,12 @@ impl Lag {
         self.waiting.pop_front();
     }
 
+    /// As [`Observer::current_to`].
+    pub fn current_to(&mut self, at: SystemTime) {
+        self.waiting.clear();
+        self.current_to = Some(at);
+    }
+
     /// Whether all changes that were read are applied.
     #[must_use]
     pub fn is_none(&self) -> bool {
@@ -143,7 +154,15 @@ impl Lag {
     /// read, how long ago the stream has been read up to its end: `read_to`.
     #[must_use]
     pub fn at(&self, now: SystemTime, read_to: SystemTime) -> Duration {
-        since(self.waiting.front().copied().unwrap_or(read_to), now)
+        since(self.holds_to(read_to), now)
+    }
+
+    /// The moment up to which the table has all, where the stream has been read up to its end at
+    /// `read_to`.
+    #[must_use]
+    pub fn holds_to(&self, read_to: SystemTime) -> SystemTime {
+        let oldest = self.waiting.front().copied();
+        oldest.or(self.current_to).unwrap_or(read_to)
     }
 }
 
@@ -170,6 +189,7 @@ told_to_all! {
     retrying(namespace: &Namespace, error: &Error, wait: Duration);
     finished(namespace: &Namespace, summary: &LoadSummary, seconds: f64);
     following(namespace: &Namespace, position: &Position);
+    current_to(namespace: &Namespace, at: SystemTime);
     gathering(namespace: &Namespace, oldest: SystemTime);
     applied(namespace: &Namespace, batch: &AppliedBatch);
     happened(namespace: &Namespace, what: &str);

@@ -62,6 +62,12 @@ pub trait TableSource: Send + Sync {
 
     /// One of them.
     async fn open(&self, table: &Namespace) -> Result<Box<dyn TableFeed>>;
+
+    /// Up to which moment a table holds all that there was to hold, where it has come up to `at` by
+    /// its own log. None while it is in trouble itself, which is told by whoever fills it.
+    fn holds_to(&self, _table: &Namespace, at: SystemTime) -> Option<SystemTime> {
+        Some(at)
+    }
 }
 
 /// One table that is followed.
@@ -79,6 +85,10 @@ pub trait TableFeed: Send {
     /// Of kind [`HistoryLost`](ErrorKind::HistoryLost) where the table does not know that any more,
     /// or where so much has changed that all rows are sooner read.
     async fn changes(&mut self, since: u64) -> Result<mpsc::Receiver<Result<RowChange>>>;
+
+    /// When the first version behind `since` was committed; none where the log does not say, or not any
+    /// more.
+    async fn committed_behind(&mut self, since: u64) -> Result<Option<SystemTime>>;
 }
 
 /// Tables that take over those of a lake.
@@ -186,6 +196,7 @@ pub async fn take_over(
                     options: options.clone(),
                     slots: Arc::clone(&slots),
                     stop: stop.clone(),
+                    is_told: false,
                     outcome: SyncOutcome {
                         namespace,
                         loaded: None,
@@ -242,6 +253,8 @@ struct TableFlow {
     options: TableOptions,
     slots: Arc<Semaphore>,
     stop: CancellationToken,
+    /// Whether it has been told how far the table is.
+    is_told: bool,
     outcome: SyncOutcome,
 }
 
@@ -311,6 +324,15 @@ impl TableFlow {
         }
     }
 
+    /// Tells that the table has what the source had at that moment.
+    fn is_current_to(&mut self, at: SystemTime) {
+        let namespace = &self.outcome.namespace;
+        if let Some(at) = self.source.holds_to(namespace, at) {
+            self.observer.current_to(namespace, at);
+        }
+        self.is_told = true;
+    }
+
     /// Takes the sink to the version that the source has now.
     async fn step(&mut self, sides: &mut Option<Sides>) -> Result<Step> {
         let namespace = self.outcome.namespace.clone();
@@ -323,12 +345,16 @@ impl TableFlow {
         let Some(Sides { feed, table }) = sides else {
             return Ok(Step::Current);
         };
+        let looked = SystemTime::now();
         let state = feed.now().await?;
         if table.reached() != Some(&state.at) {
             table.admit(&state).await?;
         }
         let since = match table.reached() {
-            Some(reached) if *reached == state.at => return Ok(Step::Current),
+            Some(reached) if *reached == state.at => {
+                self.is_current_to(looked);
+                return Ok(Step::Current);
+            }
             Some(reached)
                 if reached.table == state.at.table && reached.version < state.at.version =>
             {
@@ -336,6 +362,11 @@ impl TableFlow {
             }
             _ => None,
         };
+        // Whoever was current before is behind since then.
+        if let (Some(since), false) = (since, self.is_told) {
+            let lacks = feed.committed_behind(since).await?.or(state.committed);
+            self.is_current_to(lacks.unwrap_or(looked));
+        }
         let slot = tokio::select! {
             slot = self.slots.acquire() => slot,
             () = self.stop.cancelled() => return Ok(Step::Current),

@@ -378,6 +378,11 @@ impl TableFeed for Feed {
         });
         Ok(changes)
     }
+
+    async fn committed_behind(&mut self, since: u64) -> Result<Option<SystemTime>> {
+        let commit = log::read(&self.place, since + 1).await?;
+        Ok(commit.as_ref().and_then(committed))
+    }
 }
 
 type Files = Vec<(StoredFile, FileRows)>;

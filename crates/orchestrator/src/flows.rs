@@ -1,5 +1,8 @@
 //! Flows are kept going: each by a task of its own, and started again when it fails.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -231,27 +234,45 @@ struct Keeper {
 enum Ended {
     /// It was to end.
     Stopped,
-    /// There was nothing to do, or tables that failed are to be tried again.
-    Again,
+    /// There was nothing to do.
+    Idle,
+    /// Tables that failed are to be tried again.
+    TriesTables,
     /// It failed.
     Failed(Error),
+}
+
+impl Ended {
+    /// How long to wait then, after so many failures before.
+    fn wait(&self, failures: u32) -> Duration {
+        match self {
+            // It was waited while the other tables went on.
+            Self::Stopped | Self::TriesTables => Duration::ZERO,
+            Self::Idle | Self::Failed(_) => wait_after(failures),
+        }
+    }
 }
 
 impl Keeper {
     async fn keep(self) {
         let mut failures = 0;
         loop {
-            let begun = Instant::now();
-            let ended = self.follow(wait_after(failures)).await;
-            if begun.elapsed() >= RECOVERED_AFTER + wait_after(failures) {
+            let (begun, patience) = (Instant::now(), wait_after(failures));
+            let ended = self.follow(patience).await;
+            let went_well = match ended {
+                // What comes before the first table is followed, such as opening all of them, may take long.
+                Ended::TriesTables => self.watch.went_well_for(),
+                _ => begun.elapsed().saturating_sub(patience),
+            };
+            if went_well >= RECOVERED_AFTER {
                 failures = 0;
             }
+            let wait = ended.wait(failures);
             let error = match ended {
                 Ended::Stopped => break,
-                Ended::Again => None,
+                Ended::Idle | Ended::TriesTables => None,
                 Ended::Failed(error) => Some(error),
             };
-            let wait = wait_after(failures).mul_f64(rand::rng().random_range(0.75..=1.0));
             failures += 1;
             let at = Utc::now() + wait;
             self.watch.retries(error.as_ref(), at);
@@ -268,7 +289,8 @@ impl Keeper {
         self.watch.stopped();
     }
 
-    /// Follows until it ends, or a table has failed for `patience`.
+    /// Follows until it ends, or a table has failed for `patience`, during which the others go on. They also
+    /// load to their ends: a load that is cut short again and again may never get there.
     async fn follow(&self, patience: Duration) -> Ended {
         let stop = self.stop.child_token();
         let (engine, flow) = (Arc::clone(&self.engine), self.flow.clone());
@@ -280,11 +302,12 @@ impl Keeper {
             tokio::select! {
                 result = &mut work => break result,
                 () = self.wake.notified() => {
-                    tries_again = self.watch.failed_since().is_some();
+                    tries_again |= self.watch.failed_since().is_some();
                 }
                 () = tokio::time::sleep(LOOK_EVERY) => {
                     let failed = self.watch.failed_since();
-                    tries_again |= failed.is_some_and(|since| since.elapsed() >= patience);
+                    let is_due = failed.is_some_and(|since| since.elapsed() >= patience);
+                    tries_again |= is_due && !self.watch.is_loading();
                 }
             }
             if tries_again {
@@ -293,7 +316,8 @@ impl Keeper {
         };
         match result {
             _ if self.stop.is_cancelled() => Ended::Stopped,
-            Ok(Ok(())) => Ended::Again,
+            Ok(Ok(())) if tries_again => Ended::TriesTables,
+            Ok(Ok(())) => Ended::Idle,
             Ok(Err(error)) => Ended::Failed(error),
             Err(panic) => Ended::Failed(
                 Error::new(ErrorKind::Internal, "the flow ended early").because(panic),
@@ -304,7 +328,9 @@ impl Keeper {
 
 /// How long to wait when something has failed so often.
 fn wait_after(failures: u32) -> Duration {
-    FIRST_WAIT
+    let wait = FIRST_WAIT
         .saturating_mul(2_u32.saturating_pow(failures.min(16)))
-        .min(LONGEST_WAIT)
+        .min(LONGEST_WAIT);
+    // Not all at once.
+    wait.mul_f64(rand::rng().random_range(0.75..=1.0))
 }

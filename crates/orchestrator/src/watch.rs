@@ -1,5 +1,8 @@
 //! What a flow is doing, put together from what it tells.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
@@ -49,6 +52,8 @@ struct Inner {
     read_to: Option<DateTime<Utc>>,
     read_at: Option<SystemTime>,
     source_error: Option<String>,
+    /// When the first table was followed since it was started last.
+    follows_since: Option<Instant>,
     is_new: bool,
 }
 
@@ -61,6 +66,7 @@ struct TableWatch {
     changed_at: Option<DateTime<Utc>>,
     began_at: DateTime<Utc>,
     error: Option<String>,
+    /// When it failed, since the flow was started last.
     failed_at: Option<Instant>,
     rescued_of_late: VecDeque<(Instant, u64)>,
 }
@@ -83,11 +89,19 @@ impl Default for TableWatch {
 }
 
 impl TableWatch {
-    fn is(&mut self, state: FlowState) {
-        self.state = state;
-        if matches!(state, FlowState::Loading | FlowState::Following) {
+    /// It follows, and whatever was wrong is over.
+    fn follows(&mut self) {
+        self.state = FlowState::Following;
+        self.error = None;
+        self.failed_at = None;
+    }
+
+    /// Something of it arrives. Where it has failed, or waits for an approval, that came on the way from a
+    /// lake in between, and says nothing of what is wrong.
+    fn progresses(&mut self, state: FlowState) {
+        if self.failed_at.is_none() && self.state != FlowState::Waiting {
+            self.state = state;
             self.error = None;
-            self.failed_at = None;
         }
     }
 
@@ -154,6 +168,7 @@ impl FlowWatch {
                 read_to: None,
                 read_at: None,
                 source_error: None,
+                follows_since: None,
                 is_new: false,
             }),
             notices,
@@ -194,6 +209,13 @@ impl FlowWatch {
         self.change(|inner| {
             inner.phase = Some(FlowState::Starting);
             inner.next_try_at = None;
+            inner.follows_since = None;
+            for table in inner.tables.values_mut() {
+                table.failed_at = None;
+                if table.state == FlowState::Loading {
+                    table.state = FlowState::Starting;
+                }
+            }
         });
     }
 
@@ -224,14 +246,26 @@ impl FlowWatch {
         });
     }
 
-    /// Since when the table has failed that has for the longest time.
+    /// Since when the table has failed that has for the longest time, since the flow was started last.
     pub(crate) fn failed_since(&self) -> Option<Instant> {
+        self.inner().failed_since()
+    }
+
+    /// Whether a table is being loaded.
+    pub(crate) fn is_loading(&self) -> bool {
         let inner = self.inner();
-        inner
-            .tables
-            .values()
-            .filter_map(|table| table.failed_at)
-            .min()
+        let mut tables = inner.tables.values();
+        tables.any(|table| table.state == FlowState::Loading)
+    }
+
+    /// How long tables were followed since it was started last, before the first of them failed.
+    pub(crate) fn went_well_for(&self) -> Duration {
+        let inner = self.inner();
+        let Some(since) = inner.follows_since else {
+            return Duration::ZERO;
+        };
+        let until = inner.failed_since().unwrap_or_else(Instant::now);
+        until.saturating_duration_since(since)
     }
 
     pub(crate) fn status(&self) -> FlowStatus {
@@ -299,6 +333,11 @@ impl FlowWatch {
 }
 
 impl Inner {
+    fn failed_since(&self) -> Option<Instant> {
+        let tables = self.tables.values();
+        tables.filter_map(|table| table.failed_at).min()
+    }
+
     fn state(&self) -> FlowState {
         if let Some(phase) = self.phase {
             return phase;
@@ -338,12 +377,14 @@ impl Inner {
 impl Observer for FlowWatch {
     fn started(&self, collection: &CollectionInfo, _: usize, _: PartitionTotals) {
         self.change(|inner| inner.goes_on());
-        self.with(&collection.namespace, |table| table.is(FlowState::Loading));
+        self.with(&collection.namespace, |table| {
+            table.progresses(FlowState::Loading);
+        });
     }
 
     fn progressed(&self, namespace: &Namespace, more: PartitionTotals) {
         self.with(namespace, |table| {
-            table.is(FlowState::Loading);
+            table.progresses(FlowState::Loading);
             table.documents += more.documents;
             table.rescue(more.rescued);
         });
@@ -364,20 +405,28 @@ impl Observer for FlowWatch {
 
     fn finished(&self, namespace: &Namespace, _: &LoadSummary, _: f64) {
         self.with(namespace, |table| {
-            table.is(FlowState::Loading);
+            table.progresses(FlowState::Loading);
             table.changed_at = Some(Utc::now());
         });
     }
 
     fn following(&self, namespace: &Namespace, _: &Position) {
         self.change(|inner| {
-            inner.goes_on();
+            inner.follows();
             // It is behind by what it finds, from now on.
             inner.read_at.get_or_insert_with(SystemTime::now);
         });
         self.with(namespace, |table| {
-            table.is(FlowState::Following);
+            table.follows();
             table.lag = Some(Lag::default());
+        });
+    }
+
+    fn current_to(&self, namespace: &Namespace, at: SystemTime) {
+        self.change(Inner::follows);
+        self.with(namespace, |table| {
+            table.follows();
+            table.lag.get_or_insert_default().current_to(at);
         });
     }
 
@@ -391,7 +440,7 @@ impl Observer for FlowWatch {
 
     fn applied(&self, namespace: &Namespace, batch: &AppliedBatch) {
         self.with(namespace, |table| {
-            table.is(FlowState::Following);
+            table.progresses(FlowState::Following);
             if let Some(lag) = &mut table.lag {
                 lag.applied();
             }
@@ -404,8 +453,12 @@ impl Observer for FlowWatch {
     }
 
     fn reached(&self, position: &Position, at: SystemTime) {
+        // What arrives in a lake says nothing of what is behind it.
+        let is_all = self.through.is_none();
         self.change(|inner| {
-            inner.goes_on();
+            if is_all {
+                inner.goes_on();
+            }
             inner.connected = true;
             inner.source_error = None;
             let seconds = i64::from(position.cluster_time.seconds());
@@ -455,5 +508,11 @@ impl Inner {
             self.next_try_at = None;
             self.error = None;
         }
+    }
+
+    /// A table of it is followed.
+    fn follows(&mut self) {
+        self.goes_on();
+        self.follows_since.get_or_insert_with(Instant::now);
     }
 }

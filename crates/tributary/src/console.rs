@@ -480,31 +480,6 @@ pub(crate) fn metrics_event(address: &str) -> Value {
     json!({ "event": "metrics", "address": address })
 }
 
-/// Tells what goes wrong, and nothing else.
-pub(crate) struct Problems(pub(crate) SharedObserver);
-
-impl Observer for Problems {
-    fn retrying(&self, namespace: &Namespace, error: &Error, wait: Duration) {
-        self.0.retrying(namespace, error, wait);
-    }
-
-    fn happened(&self, namespace: &Namespace, what: &str) {
-        self.0.happened(namespace, what);
-    }
-
-    fn falling_behind(&self, namespace: &Namespace, behind: Duration, remembered: Duration) {
-        self.0.falling_behind(namespace, behind, remembered);
-    }
-
-    fn source_retrying(&self, error: &Error, wait: Duration) {
-        self.0.source_retrying(error, wait);
-    }
-
-    fn failed(&self, namespace: &Namespace, error: &Error) {
-        self.0.failed(namespace, error);
-    }
-}
-
 /// Who tells of progress on standard output.
 pub(crate) fn progress(output: Output) -> SharedObserver {
     match output {

@@ -321,6 +321,13 @@ impl Observer for Metrics {
         });
     }
 
+    fn current_to(&self, namespace: &Namespace, at: SystemTime) {
+        self.with(namespace, |flow| {
+            flow.is(State::Following);
+            flow.lag.get_or_insert_default().current_to(at);
+        });
+    }
+
     fn gathering(&self, namespace: &Namespace, oldest: SystemTime) {
         self.with(namespace, |flow| {
             if let Some(lag) = &mut flow.lag {

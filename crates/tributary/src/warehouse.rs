@@ -1,10 +1,12 @@
 //! `tributary copy` and `tributary sync` into a warehouse: from a lake, or from MongoDB through one.
 
+mod staging;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
-use tributary_flow::{SyncReport, TableOptions, TableSink, take_over};
+use tributary_flow::{SyncReport, TableOptions, TableSink, TableSource, take_over};
 use tributary_lake::{LakeFeed, Location, S3Stage};
 use tributary_model::{Error, ErrorKind, Namespace, OnSchemaChange, Result};
 use tributary_mongo::{Connection, Selection, SelectionOptions};
@@ -16,8 +18,8 @@ use crate::cli::{
     CollectionArguments, CopyArguments, JsonSpelling, OnDrop, OnLostHistory, OutputFormat,
     SyncArguments, WarehouseArguments,
 };
-use crate::console::Problems;
 use crate::{SharedObserver, address, console, copy, is_mongodb, sync};
+use staging::{Staged, Staging};
 
 /// What `sync` takes where these are not given.
 pub(crate) const DEFAULT_RETENTION: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -57,8 +59,8 @@ pub(crate) async fn copy(
         ("--json", arguments.json != JsonSpelling::Relaxed),
     ])?;
     if transfer.is_staged {
-        let quiet = Arc::new(Problems(Arc::clone(&observer)));
-        let staged = copy::into_files(arguments, &transfer.lake, quiet, stop).await?;
+        let staging = Arc::new(Staging::new(Arc::clone(&observer)));
+        let staged = copy::into_files(arguments, &transfer.lake, staging, stop).await?;
         for outcome in staged.collections {
             outcome.result?;
         }
@@ -68,7 +70,7 @@ pub(crate) async fn copy(
         parallel: copy::parallel(arguments.parallel),
         once: true,
     };
-    transfer.run(options, observer, stop).await
+    transfer.run(options, observer, None, stop).await
 }
 
 /// Hears what became of the collections on their way into the lake before a warehouse.
@@ -110,14 +112,13 @@ pub(crate) async fn sync(
                 arguments.on_lost_history != OnLostHistory::Fail,
             ),
         ])?;
-        return transfer.run(options, observer, stop).await;
+        return transfer.run(options, observer, None, stop).await;
     }
-    // What is told is what arrives.
-    let quiet = Arc::new(Problems(Arc::clone(&observer)));
-    let staged = sync::into_lake(arguments, &transfer.lake, quiet, stop);
+    let staging = Arc::new(Staging::new(Arc::clone(&observer)));
+    let staged = sync::into_lake(arguments, &transfer.lake, staging.clone(), stop);
     if arguments.once {
         told_staged(&staged.await?);
-        return transfer.run(options, observer, stop).await;
+        return transfer.run(options, observer, None, stop).await;
     }
     // The one that fails as a whole ends the other.
     let both = stop.child_token();
@@ -127,7 +128,9 @@ pub(crate) async fn sync(
         ended
     };
     let taken = async {
-        let ended = transfer.run_when_there(options, observer, &both).await;
+        let ended = transfer
+            .run_when_there(options, observer, staging, &both)
+            .await;
         if ended.is_err() {
             stop.cancel();
         }
@@ -324,10 +327,12 @@ impl Transfer {
         })
     }
 
+    /// `staging` knows the lake's tables while they are being filled.
     async fn run(
         &self,
         options: TableOptions,
         observer: SharedObserver,
+        staging: Option<Arc<Staging>>,
         stop: &CancellationToken,
     ) -> Result<SyncReport> {
         let place = Location::parse(&self.lake)?;
@@ -337,7 +342,11 @@ impl Transfer {
             database.as_ref().is_none_or(|name| *name == table.database)
                 && selection.includes(&table.collection)
         });
-        take_over(Arc::new(feed), sink, observer, options, stop.clone()).await
+        let feed: Arc<dyn TableSource> = match staging {
+            Some(staging) => Arc::new(Staged { feed, staging }),
+            None => Arc::new(feed),
+        };
+        take_over(feed, sink, observer, options, stop.clone()).await
     }
 
     /// As [`run`](Self::run), from when the lake has its first table on.
@@ -345,11 +354,13 @@ impl Transfer {
         &self,
         options: TableOptions,
         observer: SharedObserver,
+        staging: Arc<Staging>,
         stop: &CancellationToken,
     ) -> Result<SyncReport> {
         loop {
             let (options, observer) = (options.clone(), Arc::clone(&observer));
-            match self.run(options, observer, stop).await {
+            let staging = Some(Arc::clone(&staging));
+            match self.run(options, observer, staging, stop).await {
                 Err(error) if error.kind() == ErrorKind::NotFound && !stop.is_cancelled() => {
                     tokio::select! {
                         () = stop.cancelled() => {}

@@ -8,6 +8,7 @@
 )]
 
 mod sync;
+mod tables;
 mod verify;
 
 use std::collections::{BTreeMap, HashMap};

@@ -311,6 +311,39 @@ jobs:
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_flow_through_a_lake_where_nothing_changes_says_that_it_follows_and_how_far_it_is() {
+    let site = Site::new("runthrough").await;
+    let warehouse = Warehouse::postgres(&site.fixture).await;
+    let (name, uri) = (&site.fixture.name, site.fixture.uri());
+    site.write_all(&format!(
+        "\
+sources: {{ shop: {{ uri: '{uri}' }} }}
+lakes: {{ main: {{ path: lake }} }}
+warehouses: {{ dwh: {{ uri: '{}' }} }}
+server: {{ listen: '127.0.0.1:0' }}
+flows:
+  all: {{ from: shop, through: main, to: dwh, collections: [orders], options: {{ commit_interval: 50ms }} }}
+",
+        warehouse.uri
+    ));
+    site.insert(0..5).await;
+    // The second time everything is there already.
+    for _ in 0..2 {
+        let (running, api) = site.start().await;
+        let flow = api.wait_for_flow("all", "following").await;
+        let count = format!("SELECT count(*) FROM \"{name}\".\"orders\"");
+        wait_for_number(&warehouse, &count, 5).await;
+        assert_eq!(flow["tables"][0]["state"], "following", "{flow:#}");
+        assert!(flow["tables"][0]["lagSeconds"].is_number(), "{flow:#}");
+        let is_read = |sources: &Value| {
+            sources[0]["connected"] == true && sources[0]["oplogWindowSeconds"].is_number()
+        };
+        api.wait("/api/v1/sources", "read", is_read).await;
+        running.stop().ok();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_changed_file_is_taken_into_use_without_touching_what_it_leaves() {
     let site = Site::new("runhup").await;
     let first = "flows:\n  a: { from: shop, to: main, collections: [orders] }\n";
