@@ -15,7 +15,8 @@ use crate::problem::Problem;
 /// The limits that are not configured.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
-    /// How long a request may take. Nothing that is asked waits for work to be done.
+    /// How long a request may take. What a stop or a reload waits for, flows that commit what they have read,
+    /// goes on without it.
     pub(crate) request: Duration,
     /// How long a client may take for the head of a request, and for agreeing on TLS. A client that sends
     /// a byte now and then would otherwise keep a connection for ever.

@@ -15,7 +15,9 @@ use crate::status::{
 ///
 /// Whatever is not there is an error of [`NotFound`](tributary_model::ErrorKind::NotFound), what cannot be
 /// done now one of [`Conflict`](tributary_model::ErrorKind::Conflict), and what is asked for wrongly one of
-/// [`Usage`](tributary_model::ErrorKind::Usage). What was answered with `Ok` is durable.
+/// [`Usage`](tributary_model::ErrorKind::Usage). What was answered with `Ok` is durable. Starting and stopping
+/// flows and reloading, which take as long as flows take to commit what they have read, go on to their ends
+/// also when nobody waits for the answer any more.
 #[async_trait]
 pub trait Control: Send + Sync {
     /// The whole of it.

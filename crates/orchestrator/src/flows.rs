@@ -33,8 +33,9 @@ pub(crate) struct Flows {
     engine: Arc<dyn Engine>,
     notices: broadcast::Sender<Notice>,
     kept: Mutex<BTreeMap<String, Kept>>,
-    /// One thing is done to the flows at a time.
-    turn: tokio::sync::Mutex<()>,
+    /// One thing is done to the flows at a time, and none is started any more when all have been stopped
+    /// at the end.
+    is_over: tokio::sync::Mutex<bool>,
 }
 
 /// A flow, and what keeps it going.
@@ -57,7 +58,7 @@ impl Flows {
             engine,
             notices,
             kept: Mutex::default(),
-            turn: tokio::sync::Mutex::default(),
+            is_over: tokio::sync::Mutex::default(),
         }
     }
 
@@ -105,13 +106,14 @@ impl Flows {
         }
     }
 
-    /// Brings what runs to these flows: what has not changed goes on.
+    /// Brings what runs to these flows: what has not changed goes on. It is to be waited for to its end, as
+    /// all that starts and stops flows: what is stopped is known to nobody else meanwhile.
     pub(crate) async fn become_these(
         &self,
         flows: &BTreeMap<String, Flow>,
         is_stopped: impl Fn(&str) -> bool,
     ) -> Reloaded {
-        let _turn = self.turn.lock().await;
+        let is_over = self.is_over.lock().await;
         let mut reloaded = Reloaded::default();
         let mut ending = Vec::new();
         {
@@ -127,6 +129,9 @@ impl Flows {
                 }
             }
         }
+        for task in ending.iter().filter_map(|(_, was)| was.task.as_ref()) {
+            task.stop.cancel();
+        }
         for (name, was) in ending {
             end(was.task).await;
             match flows.contains_key(&name) {
@@ -138,7 +143,7 @@ impl Flows {
         for (name, flow) in flows {
             let is_new = !kept.contains_key(name);
             let kept = kept.entry(name.clone()).or_insert_with(|| self.known(flow));
-            if kept.task.is_none() && !flow.paused && !is_stopped(name) {
+            if kept.task.is_none() && !flow.paused && !is_stopped(name) && !*is_over {
                 kept.task = Some(self.begin(flow, &kept.watch));
             }
             match is_new {
@@ -167,10 +172,11 @@ impl Flows {
 
     /// Starts a flow; one that waits is tried at once.
     pub(crate) async fn start(&self, name: &str) -> Result<FlowStatus> {
-        let _turn = self.turn.lock().await;
+        let is_over = self.is_over.lock().await;
         let mut kept = self.kept();
         let kept = kept.get_mut(name).ok_or_else(|| no_flow(name))?;
         match &kept.task {
+            _ if *is_over => return Err(ending(name)),
             Some(task) => task.wake.notify_one(),
             None => kept.task = Some(self.begin(&kept.flow, &kept.watch)),
         }
@@ -179,7 +185,7 @@ impl Flows {
 
     /// Stops a flow, when it has committed what it has read.
     pub(crate) async fn stop(&self, name: &str) -> Result<FlowStatus> {
-        let _turn = self.turn.lock().await;
+        let _turn = self.is_over.lock().await;
         let task = {
             let mut kept = self.kept();
             let kept = kept.get_mut(name).ok_or_else(|| no_flow(name))?;
@@ -189,9 +195,10 @@ impl Flows {
         self.status(name)
     }
 
-    /// Stops all flows, when they have committed what they have read.
+    /// Stops all flows, when they have committed what they have read, for good.
     pub(crate) async fn stop_all(&self) {
-        let _turn = self.turn.lock().await;
+        let mut is_over = self.is_over.lock().await;
+        *is_over = true;
         let tasks: Vec<Task> = {
             let mut kept = self.kept();
             kept.values_mut()
@@ -219,6 +226,15 @@ fn no_flow(name: &str) -> Error {
     Error::new(ErrorKind::NotFound, "there is no such flow")
         .on("flow", name)
         .remedy("it is to stand under `flows` in the configuration")
+}
+
+fn ending(name: &str) -> Error {
+    Error::new(
+        ErrorKind::Conflict,
+        "no flow is started while Tributary is ending",
+    )
+    .on("flow", name)
+    .remedy("it is started with Tributary the next time")
 }
 
 /// Keeps one flow going.

@@ -19,6 +19,7 @@ mod orchestrator;
 mod runs;
 mod schedule;
 pub mod status;
+mod steering;
 mod store;
 mod triggers;
 mod watch;

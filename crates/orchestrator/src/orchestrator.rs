@@ -6,7 +6,7 @@ mod tests;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -33,6 +33,7 @@ use crate::status::{
     Notice, Overview, Reloaded, Run, RunDetail, RunFilter, SchemaStatus, SourceStatus, Told,
     TriggerState, TriggerStatus,
 };
+use crate::steering::{Steering, whole};
 use crate::store::{RunnerLock, Store};
 use crate::triggers::Triggers;
 
@@ -66,8 +67,7 @@ pub struct Setup {
 
 /// Runs a plan.
 pub struct Orchestrator {
-    file: PathBuf,
-    plan: RwLock<Arc<Plan>>,
+    steering: Arc<Steering>,
     store: Store,
     engine: Arc<dyn Engine>,
     triggers: Option<Arc<dyn TriggerHost>>,
@@ -77,10 +77,7 @@ pub struct Orchestrator {
     alerts: Arc<Alerts>,
     notices: broadcast::Sender<Notice>,
     started_at: DateTime<Utc>,
-    configured_at: Mutex<DateTime<Utc>>,
     watchers: Mutex<BTreeMap<String, Watcher>>,
-    /// One configuration is taken into use at a time.
-    reloading: tokio::sync::Mutex<()>,
     _lock: RunnerLock,
 }
 
@@ -123,9 +120,17 @@ impl Orchestrator {
             delivery: Delivery::new()?,
             host: host(),
         });
-        Ok(Self {
+        let steering = Steering::new(
             file,
-            plan: RwLock::new(Arc::new(plan)),
+            plan,
+            store.clone(),
+            Arc::clone(&engine),
+            triggers.clone(),
+            Arc::clone(&flows),
+            notices.clone(),
+        );
+        Ok(Self {
+            steering: Arc::new(steering),
             runner: Arc::new(Runner::new(
                 store.clone(),
                 Arc::clone(&engine),
@@ -139,15 +144,13 @@ impl Orchestrator {
             alerts,
             notices,
             started_at: Utc::now(),
-            configured_at: Mutex::new(Utc::now()),
             watchers: Mutex::default(),
-            reloading: tokio::sync::Mutex::default(),
             _lock: lock,
         })
     }
 
     fn plan(&self) -> Arc<Plan> {
-        Arc::clone(&self.plan.read().unwrap_or_else(PoisonError::into_inner))
+        self.steering.plan()
     }
 
     /// The triggers as they are now.
@@ -164,13 +167,7 @@ impl Orchestrator {
         let shared = Arc::clone(&self);
         let plans: Plans = Arc::new(move || shared.plan());
         let mut tasks = JoinSet::new();
-        let plan = self.plan();
-        let stopped = self.store.stopped_flows().await?;
-        let is_stopped = |name: &str| stopped.iter().any(|stopped| stopped == name);
-        if let Some(host) = &self.triggers {
-            host.apply(&plan).await?;
-        }
-        self.flows.become_these(&plan.flows, is_stopped).await;
+        self.steering.begin().await?;
         let of = Arc::clone(&plans);
         tasks.spawn(Arc::clone(&self.runner).serve(move || of(), stop.clone()));
         let of = Arc::clone(&plans);
@@ -387,14 +384,10 @@ impl Control for Orchestrator {
     async fn overview(&self) -> Result<Overview> {
         let plan = self.plan();
         let alerts = self.store.alerts().await?;
-        let configured_at = *self
-            .configured_at
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
         Ok(Overview {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             started_at: self.started_at,
-            configured_at,
+            configured_at: self.steering.configured_at(),
             flows: plan.flows.len(),
             jobs: plan.jobs.len(),
             triggers: self.triggers_now().count(),
@@ -421,15 +414,13 @@ impl Control for Orchestrator {
     }
 
     async fn start_flow(&self, name: &str) -> Result<FlowStatus> {
-        self.flows.status(name)?;
-        self.store.set_stopped(name, false).await?;
-        self.flows.start(name).await
+        let (steering, name) = (Arc::clone(&self.steering), name.to_owned());
+        whole(async move { steering.start_flow(&name).await }).await
     }
 
     async fn stop_flow(&self, name: &str) -> Result<FlowStatus> {
-        self.flows.status(name)?;
-        self.store.set_stopped(name, true).await?;
-        self.flows.stop(name).await
+        let (steering, name) = (Arc::clone(&self.steering), name.to_owned());
+        whole(async move { steering.stop_flow(&name).await }).await
     }
 
     async fn sources(&self) -> Result<Vec<SourceStatus>> {
@@ -569,42 +560,8 @@ impl Control for Orchestrator {
     }
 
     async fn reload(&self) -> Result<Reloaded> {
-        let _turn = self.reloading.lock().await;
-        let file = self.file.clone();
-        let plan = tokio::task::spawn_blocking(move || Plan::read(&file))
-            .await
-            .map_err(|error| {
-                Error::new(ErrorKind::Internal, "reading the configuration ended early")
-                    .because(error)
-            })??;
-        let before = self.plan();
-        if plan.state != before.state {
-            return Err(Error::new(
-                ErrorKind::Usage,
-                "the directory of the state cannot change while it is in use",
-            )
-            .on("file", self.file.display())
-            .remedy("stop Tributary, and start it again"));
-        }
-        if plan.server != before.server || plan.telemetry != before.telemetry {
-            tracing::warn!("`server` and `telemetry` are others from the next start on");
-        }
-        self.engine.prepare(&plan).await?;
-        // It changes nothing where something in an application is wrong.
-        if let Some(host) = &self.triggers {
-            host.apply(&plan).await?;
-        }
-        let plan = Arc::new(plan);
-        *self.plan.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&plan);
-        let stopped = self.store.stopped_flows().await?;
-        let is_stopped = |name: &str| stopped.iter().any(|stopped| stopped == name);
-        let reloaded = self.flows.become_these(&plan.flows, is_stopped).await;
-        *self
-            .configured_at
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = Utc::now();
-        let _ = self.notices.send(Notice::Reloaded(reloaded.clone()));
-        Ok(reloaded)
+        let steering = Arc::clone(&self.steering);
+        whole(async move { steering.reload().await }).await
     }
 
     fn notices(&self) -> broadcast::Receiver<Notice> {

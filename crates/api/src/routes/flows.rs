@@ -47,7 +47,8 @@ pub(super) async fn start(
 #[utoipa::path(
     post, path = "/flows/{name}/stop", operation_id = "stopFlow", tag = "flows",
     summary = "Stop a flow",
-    description = "What it has read is committed first. It stays stopped until it is started, also over a restart.",
+    description = "What it has read is committed first. It stays stopped until it is started, also over a restart. A request that \
+                   ends before that changes nothing of it.",
     params(("name" = String, Path, description = "The flow", min_length = 1, max_length = 100, example = "shop")),
     responses((status = 200, description = "The flow", body = FlowStatus))
 )]

@@ -31,7 +31,8 @@ pub(super) async fn sources(State(app): State<Shared>) -> Answer<Vec<SourceStatu
 #[utoipa::path(
     post, path = "/reload", operation_id = "reload", tag = "overview",
     summary = "Read the configuration again, and take it into use",
-    description = "Nothing changes where it is wrong.",
+    description = "Nothing changes where it is wrong. Flows that end or change commit what they have read first; a request that ends \
+                   before that changes nothing of it.",
     responses((status = 200, description = "What changed", body = Reloaded))
 )]
 pub(super) async fn reload(State(app): State<Shared>) -> Answer<Reloaded> {

@@ -7,6 +7,7 @@ use tributary_model::{ClusterTime, DescribedTable, Namespace, Position};
 use super::*;
 use crate::config::{Plan, Work};
 use crate::engine::{Moved, Tell};
+use crate::status::FlowState;
 
 /// A flow of which one table fails at every start, and the other is loaded for a while and then follows.
 struct Half {
@@ -125,4 +126,15 @@ fn what_was_waited_for_while_others_went_on_is_not_waited_for_again() {
     assert!(failed().wait(0) <= FIRST_WAIT);
     assert!(failed().wait(10) >= LONGEST_WAIT.mul_f64(0.75));
     assert!(Ended::Idle.wait(10) >= LONGEST_WAIT.mul_f64(0.75));
+}
+
+#[tokio::test]
+async fn no_flow_is_started_behind_the_end() {
+    let (plan, _, flows) = world(Duration::ZERO);
+    flows.know(&plan.flows);
+    flows.stop_all().await;
+    let error = flows.start("f").await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Conflict);
+    flows.become_these(&plan.flows, |_| false).await;
+    assert_eq!(flows.status("f").unwrap().state, FlowState::Stopped);
 }

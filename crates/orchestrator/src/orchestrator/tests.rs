@@ -24,6 +24,10 @@ struct Scripted {
     calls: Mutex<HashMap<String, u32>>,
     at_once: AtomicU32,
     most_at_once: AtomicU32,
+    /// How many follow each flow, and how many have at most.
+    following: Mutex<HashMap<String, (u32, u32)>>,
+    /// Lets the flows end that are slow to.
+    drained: CancellationToken,
 }
 
 impl Scripted {
@@ -95,7 +99,22 @@ impl Engine for Scripted {
             "panics-once" if count == 1 => panic!("as it was to be"),
             _ => observer.following(&table, &Position::at(ClusterTime::new(1, 1))),
         }
+        let follow = |more: bool| {
+            let mut following = self.following.lock().unwrap();
+            let (now, most) = following.entry(flow.name.clone()).or_default();
+            match more {
+                true => *now += 1,
+                false => *now -= 1,
+            }
+            *most = (*most).max(*now);
+        };
+        follow(true);
         stop.cancelled().await;
+        if script.starts_with("drains") {
+            self.count("draining");
+            self.drained.cancelled().await;
+        }
+        follow(false);
         Ok(())
     }
 
@@ -745,6 +764,68 @@ async fn another_configuration_changes_only_what_is_another_in_it() {
     assert_eq!(reloaded.stopped, ["b", "c"]);
     assert_eq!(world.engine.calls("a"), 1);
     running.stop().await;
+}
+
+/// Begins to do something, and is gone when the flow that is slow to end is to.
+async fn begin_only<T>(running: &Running, engine: &Scripted, work: impl Future<Output = T>) {
+    tokio::select! {
+        _ = work => panic!("it waited for nothing"),
+        () = running.until(async || (engine.calls("draining") > 0).then_some(())) => {}
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reload_that_nobody_waits_for_any_more_is_done_to_its_end() {
+    let flows = |script: &str| {
+        let names = ["a", "b", "c"].into_iter();
+        let flows: String = names.map(|name| flow(name, script, "")).collect();
+        format!("flows:\n{flows}")
+    };
+    let world = World::new(&flows("drains"));
+    let running = world.start();
+    for name in ["a", "b", "c"] {
+        running.flow_is(name, FlowState::Following).await;
+    }
+    world.write(&flows("good"));
+    let reload = running.orchestrator.reload();
+    begin_only(&running, &world.engine, reload).await;
+    world.engine.drained.cancel();
+    for name in ["a", "b", "c"] {
+        running
+            .until(async || {
+                let flow = running.orchestrator.flow(name).await.ok()?;
+                let is_new = world.engine.calls(name) == 2;
+                (is_new && flow.state == FlowState::Following).then_some(())
+            })
+            .await;
+    }
+    running.stop().await;
+    let following = world.engine.following.lock().unwrap();
+    assert!(
+        following.values().all(|count| *count == (0, 1)),
+        "{following:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flow_that_is_started_while_it_still_stops_runs_once() {
+    let world = World::new(&format!("flows:\n{}", flow("a", "drains", "")));
+    let running = world.start();
+    running.flow_is("a", FlowState::Following).await;
+    let stop = running.orchestrator.stop_flow("a");
+    begin_only(&running, &world.engine, stop).await;
+    let mut start = running.orchestrator.start_flow("a");
+    let early = tokio::time::timeout(Duration::from_millis(200), &mut start).await;
+    assert!(early.is_err(), "it was started beside the one that ends");
+    world.engine.drained.cancel();
+    start.await.unwrap();
+    running.flow_is("a", FlowState::Following).await;
+    assert_eq!(world.engine.calls("a"), 2);
+    let stopped = running.orchestrator.store.stopped_flows().await.unwrap();
+    assert_eq!(stopped, Vec::<String>::new());
+    running.stop().await;
+    let following = world.engine.following.lock().unwrap();
+    assert_eq!(following["a"], (0, 1));
 }
 
 #[tokio::test(flavor = "multi_thread")]
