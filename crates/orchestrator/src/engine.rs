@@ -37,6 +37,9 @@ pub trait Engine: Send + Sync {
         stop: CancellationToken,
     ) -> Result<()>;
 
+    /// A flow is not followed any more: it was stopped, or another takes its place.
+    fn ended(&self, _flow: &Flow) {}
+
     /// Does the work of a step, all but that of [`Work::Command`]. May be begun again after it was cut
     /// short at any moment, and then leads to the same.
     ///

@@ -303,6 +303,7 @@ impl Keeper {
             self.watch.starting();
         }
         self.watch.stopped();
+        self.engine.ended(&self.flow);
     }
 
     /// Follows until it ends, or a table has failed for `patience`, during which the others go on. They also

@@ -10,6 +10,7 @@ mod command;
 pub mod config;
 pub mod control;
 mod deliver;
+mod ended;
 pub mod engine;
 mod flows;
 mod jobs;

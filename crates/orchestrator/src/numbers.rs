@@ -1,13 +1,25 @@
 //! What runs, as numbers in Prometheus's text format.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
+use crate::config::Plan;
 use crate::engine::Activity;
-use crate::status::{FlowStatus, JobStatus, RunState, TriggerState, TriggerStatus};
+use crate::status::{FlowStatus, Run, RunState, TriggerState, TriggerStatus};
 use crate::store::RunCount;
 
+/// What is known of the jobs of a plan.
+pub(crate) struct JobNumbers {
+    /// The runs that run.
+    pub(crate) running: Vec<Run>,
+    /// The last run of each that succeeded or failed.
+    pub(crate) results: Vec<Run>,
+    /// How many have ended since the start.
+    pub(crate) ended: Vec<RunCount>,
+}
+
 /// Jobs, runs and flows as they are now.
-pub(crate) fn render(flows: &[FlowStatus], jobs: &[JobStatus], counts: &[RunCount]) -> String {
+pub(crate) fn render(flows: &[FlowStatus], plan: &Plan, jobs: &JobNumbers) -> String {
     let mut text = String::new();
     let mut family = |name: &str, kind: &str, help: &str, lines: Vec<(String, f64)>| {
         add(&mut text, name, kind, help, lines);
@@ -34,36 +46,36 @@ pub(crate) fn render(flows: &[FlowStatus], jobs: &[JobStatus], counts: &[RunCoun
             })
             .collect(),
     );
+    let mut ended: BTreeMap<(&str, &str), u64> = BTreeMap::new();
+    for job in plan.jobs.keys() {
+        // What begins with its first one is not seen to grow by it.
+        for state in RunState::ALL.iter().filter(|state| state.is_end()) {
+            ended.insert((job, state.name()), 0);
+        }
+    }
+    for count in &jobs.ended {
+        ended.insert((&count.job, count.state.name()), count.runs);
+    }
     family(
         "tributary_job_runs_total",
         "counter",
-        "Runs of a job that are remembered, by how they ended.",
-        counts
+        "Runs of a job that have ended since the start, by how.",
+        ended
             .iter()
-            .map(|count| {
-                let labels = format!(
-                    "{},{}",
-                    label("job", &count.job),
-                    label("state", count.state.name())
-                );
-                (labels, count.runs as f64)
+            .map(|((job, state), runs)| {
+                let labels = format!("{},{}", label("job", job), label("state", state));
+                (labels, *runs as f64)
             })
             .collect(),
     );
-    let last = |job: &JobStatus| {
-        job.last_run
-            .as_ref()
-            .map(|run| (job.name.clone(), run.clone()))
-    };
-    let lasts: Vec<_> = jobs.iter().filter_map(last).collect();
     family(
         "tributary_job_running",
         "gauge",
         "1 while a run of the job runs.",
-        lasts
-            .iter()
-            .map(|(job, run)| {
-                let runs = run.state == RunState::Running;
+        plan.jobs
+            .keys()
+            .map(|job| {
+                let runs = jobs.running.iter().any(|run| run.job == *job);
                 (label("job", job), f64::from(u8::from(runs)))
             })
             .collect(),
@@ -71,25 +83,24 @@ pub(crate) fn render(flows: &[FlowStatus], jobs: &[JobStatus], counts: &[RunCoun
     family(
         "tributary_job_last_run_succeeded",
         "gauge",
-        "1 where the last run of the job that has ended succeeded, 0 where it did not.",
-        lasts
+        "1 where the last run of the job that succeeded or failed did succeed, 0 where it failed.",
+        jobs.results
             .iter()
-            .filter(|(_, run)| run.state.is_end())
-            .map(|(job, run)| {
+            .map(|run| {
                 let succeeded = run.state == RunState::Succeeded;
-                (label("job", job), f64::from(u8::from(succeeded)))
+                (label("job", &run.job), f64::from(u8::from(succeeded)))
             })
             .collect(),
     );
     family(
         "tributary_job_last_run_seconds",
         "gauge",
-        "How long the last run of the job took that has ended.",
-        lasts
+        "How long the last run of the job took that succeeded or failed.",
+        jobs.results
             .iter()
-            .filter_map(|(job, run)| {
+            .filter_map(|run| {
                 let time = run.ended_at? - run.started_at?;
-                Some((label("job", job), time.as_seconds_f64()))
+                Some((label("job", &run.job), time.as_seconds_f64()))
             })
             .collect(),
     );

@@ -21,9 +21,10 @@ use crate::alerts::{self, Alerts};
 use crate::config::{Job, OnObject, Plan, Watched};
 use crate::control::Control;
 use crate::deliver::Delivery;
+use crate::ended::EndedRuns;
 use crate::engine::{Engine, TriggerHost};
 use crate::flows::Flows;
-use crate::numbers;
+use crate::numbers::{self, JobNumbers};
 use crate::objects::{self, CreatedObject, Takes};
 use crate::runs::{self, Runner};
 use crate::schedule;
@@ -77,6 +78,7 @@ pub struct Orchestrator {
     alerts: Arc<Alerts>,
     notices: broadcast::Sender<Notice>,
     started_at: DateTime<Utc>,
+    ended: EndedRuns,
     watchers: Mutex<BTreeMap<String, Watcher>>,
     _lock: RunnerLock,
 }
@@ -120,6 +122,7 @@ impl Orchestrator {
             delivery: Delivery::new()?,
             host: host(),
         });
+        let ended = EndedRuns::new(store.clone())?;
         let steering = Steering::new(
             file,
             plan,
@@ -144,6 +147,7 @@ impl Orchestrator {
             alerts,
             notices,
             started_at: Utc::now(),
+            ended,
             watchers: Mutex::default(),
             _lock: lock,
         })
@@ -225,7 +229,7 @@ impl Orchestrator {
                     matches!(watched, Some(Watched::Directory(_)))
                 });
                 let told_again = of_directories.map(|(name, _)| name.clone()).collect();
-                if let Err(error) = self.store.forget(before, told_again).await {
+                if let Err(error) = self.ended.forget(before, told_again).await {
                     tracing::error!(%error, "cannot forget old runs");
                 }
             }
@@ -570,12 +574,24 @@ impl Control for Orchestrator {
 
     async fn metrics(&self) -> Result<String> {
         let flows = self.flows.statuses();
-        let jobs = self.jobs().await?;
-        let counts = self.store.run_counts().await?;
+        let plan = self.plan();
+        let running = RunFilter {
+            state: Some(RunState::Running),
+            limit: usize::MAX,
+            ..RunFilter::default()
+        };
+        let jobs = JobNumbers {
+            running: self.store.runs(running).await?,
+            results: self
+                .store
+                .last_results(plan.jobs.keys().cloned().collect())
+                .await?,
+            ended: self.ended.counts().await?,
+        };
         let triggers = self.triggers_now();
         let states = triggers.list().await?;
         let mut text = (self.numbers)();
-        text.push_str(&numbers::render(&flows, &jobs, &counts));
+        text.push_str(&numbers::render(&flows, &plan, &jobs));
         text.push_str(&numbers::of_triggers(&states, triggers.activities()));
         Ok(text)
     }

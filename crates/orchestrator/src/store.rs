@@ -155,16 +155,17 @@ impl Store {
     }
 
     /// Forgets what ended before `before`, all but the objects of the jobs that would be told of them
-    /// again.
+    /// again, and answers how many runs of jobs that were.
     pub(crate) async fn forget(
         &self,
         before: DateTime<Utc>,
         told_again: Vec<String>,
-    ) -> Result<()> {
+    ) -> Result<Vec<RunCount>> {
         self.transact(move |db| {
-            runs::forget(db, before, &told_again)?;
+            let forgotten = runs::forget(db, before, &told_again)?;
             function_runs::forget(db, before)?;
-            alerts::forget(db, before)
+            alerts::forget(db, before)?;
+            Ok(forgotten)
         })
         .await
     }

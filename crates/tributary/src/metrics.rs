@@ -1,6 +1,10 @@
 //! What runs, as numbers for Prometheus: `--metrics ADDRESS` answers `GET /metrics`.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::HashMap;
+use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -67,8 +71,6 @@ macro_rules! descriptions {
 
 descriptions! {
     describe_gauge "tributary_flow_state" "What the flow is doing: 1 for its state, 0 for the others.";
-    describe_gauge "tributary_lag_seconds"
-        "Age of the oldest change that the table lacks; where it has all that were read, the time since the stream was read to its end.";
     describe_counter "tributary_loaded_documents_total"
         "Documents written by loads, those of partitions that were begun anew included.";
     describe_counter "tributary_loaded_bytes_total" "Bytes of BSON of these documents.";
@@ -116,9 +118,8 @@ struct Flow {
     labels: Vec<Label>,
     state: Option<State>,
     states: [Gauge; State::ALL.len()],
-    /// None before it follows.
+    /// None before it follows, and when it does no more.
     lag: Option<Lag>,
-    lag_seconds: Option<Gauge>,
     loaded_documents: Counter,
     loaded_bytes: Counter,
     changes: Counter,
@@ -176,7 +177,6 @@ impl Flow {
             state: None,
             states: State::ALL.map(state),
             lag: None,
-            lag_seconds: None,
             loaded_documents: counter("tributary_loaded_documents_total"),
             loaded_bytes: counter("tributary_loaded_bytes_total"),
             changes: counter("tributary_changes_total"),
@@ -195,13 +195,14 @@ impl Flow {
         }
     }
 
-    fn is(&mut self, state: State) {
-        if self.state == Some(state) {
+    fn is(&mut self, state: impl Into<Option<State>>) {
+        let state = state.into();
+        if self.state == state {
             return;
         }
-        self.state = Some(state);
+        self.state = state;
         for ((known, _), gauge) in State::ALL.iter().zip(&self.states) {
-            gauge.set(if *known == state { 1.0 } else { 0.0 });
+            gauge.set(if Some(*known) == state { 1.0 } else { 0.0 });
         }
     }
 
@@ -269,22 +270,70 @@ impl Metrics {
 
     /// All numbers as they are now, in Prometheus's text format.
     fn render(&self) -> String {
-        self.refresh();
-        self.recorder.handle().render()
+        render(&self.recorder, std::iter::once(self))
     }
 
-    /// Brings those up to date that change by themselves.
-    fn refresh(&self) {
+    /// A line for each table that is followed. The recorder has no numbers that end.
+    fn write_lags(&self, text: &mut String) {
         let now = SystemTime::now();
         let read_to = self.source().read_to.unwrap_or(now);
-        for flow in self.flows().values_mut() {
+        for flow in self.flows().values() {
             let Some(lag) = &flow.lag else { continue };
-            let gauge = flow.lag_seconds.get_or_insert_with(|| {
-                gauge(&self.recorder, "tributary_lag_seconds", &flow.labels)
-            });
-            gauge.set(lag.at(now, read_to).as_secs_f64());
+            let labels: Vec<String> = flow.labels.iter().map(label_text).collect();
+            let seconds = lag.at(now, read_to).as_secs_f64();
+            let _ = writeln!(text, "{LAG}{{{}}} {seconds}", labels.join(","));
         }
     }
+
+    /// It is to go on, and cannot for now.
+    fn retries(&self) {
+        self.connected.set(0.0);
+        for flow in self.flows().values_mut() {
+            if flow.state.is_some() {
+                flow.is(State::Retrying);
+            }
+        }
+    }
+
+    /// It does not go on any more.
+    fn end(&self) {
+        self.connected.set(0.0);
+        *self.source() = Source::default();
+        for flow in self.flows().values_mut() {
+            flow.is(None::<State>);
+            flow.lag = None;
+        }
+    }
+}
+
+const LAG: &str = "tributary_lag_seconds";
+const LAG_HELP: &str = "Age of the oldest change that the table lacks; where it has all that were read, the time since the stream was read to its end.";
+
+fn render<'a>(
+    recorder: &PrometheusRecorder,
+    observers: impl Iterator<Item = &'a Metrics>,
+) -> String {
+    let mut text = recorder.handle().render();
+    let mut lags = String::new();
+    for observer in observers {
+        observer.write_lags(&mut lags);
+    }
+    if !lags.is_empty() {
+        let _ = write!(
+            text,
+            "# HELP {LAG} {LAG_HELP}\n# TYPE {LAG} gauge\n{lags}\n"
+        );
+    }
+    text
+}
+
+fn label_text(label: &Label) -> String {
+    let value = label
+        .value()
+        .replace('\\', "\\\\")
+        .replace('"', "\\\"")
+        .replace('\n', "\\n");
+    format!("{}=\"{value}\"", label.key())
 }
 
 impl Observer for Metrics {
@@ -417,12 +466,24 @@ impl FlowMetrics {
         Arc::clone(metrics)
     }
 
+    /// A flow is to go on, and cannot for now.
+    pub(crate) fn retries(&self, flow: &str) {
+        if let Some(metrics) = self.flows().get(flow) {
+            metrics.retries();
+        }
+    }
+
+    /// A flow does not go on any more.
+    pub(crate) fn end(&self, flow: &str) {
+        if let Some(metrics) = self.flows().get(flow) {
+            metrics.end();
+        }
+    }
+
     /// All numbers as they are now, in Prometheus's text format.
     pub(crate) fn render(&self) -> String {
-        for metrics in self.flows().values() {
-            metrics.refresh();
-        }
-        self.recorder.handle().render()
+        let flows = self.flows();
+        render(&self.recorder, flows.values().map(Arc::as_ref))
     }
 }
 

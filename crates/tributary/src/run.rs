@@ -138,7 +138,16 @@ impl Engine for Measured {
         stop: CancellationToken,
     ) -> Result<()> {
         let observer = Arc::new(All(vec![observer, self.metrics.of(&flow.name)]));
-        self.engine.follow(flow, observer, stop).await
+        let ended = self.engine.follow(flow, observer, stop).await;
+        if ended.is_err() {
+            self.metrics.retries(&flow.name);
+        }
+        ended
+    }
+
+    fn ended(&self, flow: &Flow) {
+        self.engine.ended(flow);
+        self.metrics.end(&flow.name);
     }
 
     async fn work(

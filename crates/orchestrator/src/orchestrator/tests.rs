@@ -930,6 +930,75 @@ async fn numbers_name_flows_and_jobs() {
     running.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn numbers_of_a_job_are_of_what_ended_and_runs_whatever_waits() {
+    let text = format!(
+        "jobs:\n{}{}",
+        job("j", "", &[("x", "", "ok")]),
+        job("skips", "    overlap: skip\n", &[("x", "", "ok")]),
+    );
+    let world = World::new(&text);
+    let store = Store::open(&Plan::read(&world.file()).unwrap().state).unwrap();
+    let plan = Plan::read(&world.file()).unwrap();
+    let queue = async |name: &str| {
+        let run = ask(&store, &plan, name, "me").await.unwrap();
+        run.id
+    };
+    let does = async |name: &str| {
+        let id = queue(name).await;
+        store.begin_run(&id).await.unwrap().unwrap();
+        id
+    };
+    let ends = async |id: &str| {
+        let ended = store.end_run(id, RunState::Succeeded, None, Moved::default(), Vec::new());
+        ended.await.unwrap();
+    };
+    for name in ["j", "skips"] {
+        ends(&does(name).await).await;
+    }
+    // What had ended before the start is not counted.
+    let orchestrator = world.orchestrator().unwrap();
+    let has = async |lines: &[&str]| {
+        let numbers = orchestrator.metrics().await.unwrap();
+        for line in lines {
+            assert!(
+                numbers.lines().any(|found| found == *line),
+                "{line}\n{numbers}"
+            );
+        }
+    };
+    has(&[
+        "tributary_job_runs_total{job=\"j\",state=\"succeeded\"} 0",
+        "tributary_job_running{job=\"j\"} 0",
+        "tributary_job_last_run_succeeded{job=\"j\"} 1",
+    ])
+    .await;
+    ends(&does("j").await).await;
+    for name in ["j", "skips"] {
+        does(name).await;
+        queue(name).await;
+    }
+    let expected = [
+        "tributary_job_runs_total{job=\"j\",state=\"succeeded\"} 1",
+        "tributary_job_runs_total{job=\"skips\",state=\"skipped\"} 1",
+        "tributary_job_running{job=\"j\"} 1",
+        "tributary_job_running{job=\"skips\"} 1",
+        "tributary_job_last_run_succeeded{job=\"j\"} 1",
+        "tributary_job_last_run_succeeded{job=\"skips\"} 1",
+    ];
+    has(&expected).await;
+    let numbers = orchestrator.metrics().await.unwrap();
+    for name in ["j", "skips"] {
+        let series = format!("tributary_job_last_run_seconds{{job=\"{name}\"}}");
+        assert!(numbers.contains(&series), "{numbers}");
+    }
+    // What is forgotten has been counted.
+    let later = Utc::now() + Duration::from_secs(60);
+    orchestrator.ended.forget(later, Vec::new()).await.unwrap();
+    assert_eq!(store.run_counts().await.unwrap(), []);
+    has(&expected[..4]).await;
+}
+
 #[test]
 fn a_state_that_cannot_be_used_is_told() {
     let directory = TempDir::new().unwrap();

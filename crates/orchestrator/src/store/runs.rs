@@ -69,6 +69,14 @@ fn state_of(row: &Row<'_>, column: usize) -> rusqlite::Result<RunState> {
     })
 }
 
+fn count_of(row: &Row<'_>) -> rusqlite::Result<RunCount> {
+    Ok(RunCount {
+        job: row.get(0)?,
+        state: state_of(row, 1)?,
+        runs: row.get::<_, i64>(2)?.cast_unsigned(),
+    })
+}
+
 fn step_of(row: &Row<'_>) -> rusqlite::Result<StepRun> {
     Ok(StepRun {
         name: row.get(0)?,
@@ -238,13 +246,27 @@ pub(super) fn forget(
     db: &Transaction<'_>,
     before: DateTime<Utc>,
     told_again: &[String],
-) -> rusqlite::Result<()> {
+) -> rusqlite::Result<Vec<RunCount>> {
+    let mut query = db.prepare_cached(
+        "SELECT job, state, count(*) FROM run WHERE ended_at < ?1 GROUP BY job, state",
+    )?;
+    let forgotten = query
+        .query_map([moment(before)], count_of)?
+        .collect::<rusqlite::Result<_>>()?;
     db.execute("DELETE FROM run WHERE ended_at < ?1", [moment(before)])?;
     db.execute(
         "DELETE FROM object WHERE taken_at < ?1 AND job NOT IN (SELECT value FROM json_each(?2))",
         params![moment(before), to_json(&told_again)?],
     )?;
-    Ok(())
+    Ok(forgotten)
+}
+
+fn run_counts(db: &Transaction<'_>) -> rusqlite::Result<Vec<RunCount>> {
+    let mut query = db.prepare_cached(
+        "SELECT job, state, count(*) FROM run WHERE ended_at IS NOT NULL GROUP BY job, state",
+    )?;
+    let counts = query.query_map([], count_of)?;
+    counts.collect()
 }
 
 impl Store {
@@ -517,20 +539,12 @@ impl Store {
 
     /// How many runs of each job ended how.
     pub(crate) async fn run_counts(&self) -> Result<Vec<RunCount>> {
-        self.transact(|db| {
-            let mut query = db.prepare_cached(
-                "SELECT job, state, count(*) FROM run WHERE ended_at IS NOT NULL GROUP BY job, state",
-            )?;
-            let counts = query.query_map([], |row| {
-                Ok(RunCount {
-                    job: row.get(0)?,
-                    state: state_of(row, 1)?,
-                    runs: row.get::<_, i64>(2)?.cast_unsigned(),
-                })
-            })?;
-            counts.collect()
-        })
-        .await
+        self.transact(run_counts).await
+    }
+
+    /// The same, on this thread.
+    pub(crate) fn run_counts_here(&self) -> Result<Vec<RunCount>> {
+        self.transact_here(run_counts)
     }
 
     /// One run with its steps.
