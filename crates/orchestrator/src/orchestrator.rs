@@ -31,8 +31,8 @@ use crate::schedule;
 use crate::status::{
     AlertStatus, Cause, DeadLetterDetail, DeadLetterStatus, DecisionStatus, FlowStatus,
     FunctionRunDetail, FunctionRunFilter, FunctionRunStatus, JobStatus, LetterFilter, Letters,
-    Notice, Overview, Reloaded, Run, RunDetail, RunFilter, SchemaStatus, SourceStatus, Told,
-    TriggerState, TriggerStatus,
+    Notice, Overview, Reloaded, Run, RunDetail, RunFilter, RunState, SchemaStatus, SourceStatus,
+    Told, TriggerState, TriggerStatus,
 };
 use crate::steering::{Steering, whole};
 use crate::store::{RunnerLock, Store};

@@ -20,9 +20,10 @@ use tokio::task::JoinHandle;
 use tributary_testkit::run_in_group;
 
 use crate::readers::{foreign, python};
+use crate::running::Running;
 use crate::storage::Store;
 use crate::support::{Fixture, LIMIT, Run, command, run, run_command, wait};
-use crate::sync::{COPY_ON_WRITE, assert_same, catch_up, collection, stop, sync, work};
+use crate::sync::{COPY_ON_WRITE, assert_same, catch_up, collection, sync, work};
 
 /// Has tables with a manifest.
 pub(crate) const SYMLINK_MANIFEST: &str = "--symlink-manifest";
@@ -165,7 +166,7 @@ async fn a_manifest_follows_every_version_of_its_table() {
     let arguments = [BOTH, &["--commit-interval", "20ms", "--history"]].concat();
     let mut child = sync(&fixture, &arguments);
     child.env("TRIBUTARY_EAGER_UPKEEP", "1");
-    let child = child.spawn().unwrap();
+    let child = Running::start(child);
     fixture.wait_for_rows("mixed", 200).await;
 
     let done = Arc::new(AtomicBool::new(false));
@@ -196,7 +197,7 @@ async fn a_manifest_follows_every_version_of_its_table() {
     for watcher in watchers {
         watcher.await.unwrap();
     }
-    stop(child);
+    child.stop().ok();
     for table in &tables {
         assert_eq!(manifest_lag(table), 0);
         assert_eq!(property(table, PROPERTY).as_deref(), Some("true"));
@@ -323,16 +324,14 @@ async fn the_commits_of_other_writers_come_into_the_manifest() {
     compare_manifest(&fixture, "c");
 
     // While it runs: the next commit does.
-    let child = sync(&fixture, &["--commit-interval", "20ms"])
-        .spawn()
-        .unwrap();
+    let child = Running::start(sync(&fixture, &["--commit-interval", "20ms"]));
     fixture.wait_for_lock("c").await;
     c.insert_one(doc! { "_id": 200, "n": 0 }).await.unwrap();
     fixture.wait_for_rows("c", 91).await;
     foreign(&table, &["compact"]).unwrap();
     c.insert_one(doc! { "_id": 201, "n": 0 }).await.unwrap();
     fixture.wait_for_rows("c", 92).await;
-    stop(child);
+    child.stop().ok();
     assert_eq!(manifest_lag(&table), 0);
     compare_manifest(&fixture, "c");
 

@@ -14,8 +14,8 @@ use rand::{Rng, SeedableRng};
 use reqwest::{Client, StatusCode};
 use serde_json::{Value, json};
 
+use crate::running::Running;
 use crate::support::{Fixture, LIMIT, command, run};
-use crate::sync_faults::Running;
 
 const KEY: &str = "0123456789abcdef-key";
 

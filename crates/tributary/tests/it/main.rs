@@ -25,6 +25,7 @@ mod readers;
 mod redshift;
 mod resume;
 mod run;
+mod running;
 mod schema;
 mod sql;
 mod sql_attached;

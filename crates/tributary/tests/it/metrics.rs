@@ -9,9 +9,9 @@ use bson::{Bson, doc};
 use serde_json::Value;
 use tributary_testkit::python_venv;
 
+use crate::running::Running;
 use crate::support::{Fixture, LIMIT, run_command};
 use crate::sync::sync;
-use crate::sync_faults::Running;
 
 /// Where a sync that runs says its metrics are: `host:port`.
 pub(crate) async fn address(sync: &mut Running) -> String {

@@ -14,11 +14,10 @@ use mongodb::{Collection, Database};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use serde_json::Value;
-use tributary_testkit::{HttpReceiver, ReplicaSet, S3Server, unique_name};
+use tributary_testkit::{HttpReceiver, ReplicaSet, S3Server, Signal, send_signal, unique_name};
 
 use crate::readers::compare_at;
 use crate::support::{Fixture, LIMIT, Run, command, wait};
-use crate::sync::stop;
 use crate::warehouse::{ROLE, Warehouse};
 
 const EXAMPLE: &str = concat!(
@@ -325,5 +324,6 @@ async fn the_example_keeps_redshift_exact_through_a_kill_and_a_schema_change() {
     assert!(of("extract", "failed") > 0 && of("extract", "succeeded") > 0);
     assert!(of("load", "succeeded") > 0);
     assert_eq!(pipeline.warehouse.staged_files().await, 0);
-    stop(child);
+    send_signal(&child, Signal::TERM).expect("a child");
+    crate::support::wait(child).ok();
 }

@@ -21,10 +21,10 @@ use tributary_functions::services::{AwsClient, AwsSettings, HttpLimits};
 use tributary_testkit::{AzuriteServer, S3Server, unique_name};
 
 use crate::failpoints::{ABORTED, Scenario, points, tries};
+use crate::running::Running;
 use crate::storage::Store;
 use crate::support::{Fixture, Run, command, files_below, run, run_command};
 use crate::sync::{collection, tokens, work};
-use crate::sync_faults::Running;
 
 /// A sync of the fixture's changes into files.
 fn into_files(fixture: &Fixture, arguments: &[&str]) -> Command {

@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use bson::{Binary, Bson, doc, spec::BinarySubtype};
 
+use crate::running::Running;
 use crate::support::{Fixture, command, run, wait};
 use crate::sync::{catch_up, collection};
-use crate::sync_faults::Running;
 use crate::warehouse::{Warehouse, changes, every_type, killed, unfit};
 
 #[tokio::test(flavor = "multi_thread")]

@@ -14,8 +14,8 @@ use reqwest::Method;
 use serde_json::Value;
 use tributary_testkit::{Signal, send_signal};
 
+use crate::running::Running;
 use crate::support::{Fixture, LIMIT, Run, command, run};
-use crate::sync_faults::Running;
 use crate::warehouse::Warehouse;
 
 /// A `tributary.yaml` with its directory and a database.

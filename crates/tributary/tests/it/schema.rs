@@ -5,8 +5,9 @@ use std::time::Duration;
 use bson::{Bson, doc};
 use serde_json::{Value, json};
 
+use crate::running::Running;
 use crate::support::{Fixture, Run, run, run_command};
-use crate::sync::{assert_same, catch_up, collection, stop, sync};
+use crate::sync::{assert_same, catch_up, collection, sync};
 
 fn schema(fixture: &Fixture, arguments: &[&str]) -> Run {
     let lake = fixture.lake();
@@ -245,11 +246,9 @@ async fn a_table_that_waits_is_kept_over_restarts_and_kills() {
         .await
         .unwrap();
     once(&fixture, "stop").fails(1, &["/new int32 → mixed"]);
-    let child = sync(&fixture, &["--commit-interval", "20ms"])
-        .spawn()
-        .unwrap();
+    let child = Running::start(sync(&fixture, &["--commit-interval", "20ms"]));
     fixture.wait_for_rows("c", 4).await;
-    stop(child);
+    child.stop().ok();
     assert_same(&fixture, "c");
     let made: Vec<Value> = decisions(&fixture)
         .iter()

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::path::Path;
-use std::process::{Child, Command};
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -21,6 +21,7 @@ use tributary_demodata::{Generator, Kind};
 use tributary_testkit::{Signal, run_in_group, send_signal};
 
 use crate::readers::{compare, foreign, python};
+use crate::running::Running;
 use crate::support::{Fixture, LIMIT, Run, command, run_command, wait};
 
 /// A sync of the fixture's database into its lake.
@@ -50,12 +51,6 @@ pub(crate) fn assert_same(fixture: &Fixture, collection: &str) {
 
 pub(crate) fn collection(fixture: &Fixture, name: &str) -> Collection<Document> {
     fixture.database.collection(name)
-}
-
-/// Ends a sync as an operator does, and answers what it said.
-pub(crate) fn stop(child: Child) -> Run {
-    send_signal(&child, Signal::TERM).expect("a child");
-    wait(child).ok()
 }
 
 /// A value of one of many types: columns widen as they come.
@@ -482,9 +477,7 @@ async fn a_sync_that_runs_follows_until_it_is_stopped() {
     let fixture = Fixture::new("sync").await;
     let c = collection(&fixture, "c");
     c.insert_one(doc! { "_id": 0 }).await.unwrap();
-    let child = sync(&fixture, &["--commit-interval", "100ms"])
-        .spawn()
-        .unwrap();
+    let child = Running::start(sync(&fixture, &["--commit-interval", "100ms"]));
     fixture.wait_for_rows("c", 1).await;
     for i in 1..6 {
         c.insert_one(doc! { "_id": i }).await.unwrap();
@@ -497,7 +490,7 @@ async fn a_sync_that_runs_follows_until_it_is_stopped() {
     fixture.wait_for_rows("appeared", 5).await;
     c.delete_many(doc! {}).await.unwrap();
     fixture.wait_for_rows("c", 0).await;
-    let run = stop(child).finished();
+    let run = child.stop().ok().finished();
     assert_eq!(run["interrupted"], true, "{run}");
     assert_same(&fixture, "c");
     assert_same(&fixture, "appeared");
@@ -844,11 +837,11 @@ async fn tables_that_do_not_follow_are_refused() {
     catch_up(&fixture);
     assert_same(&fixture, "c");
 
-    let child = sync(&fixture, &[]).spawn().unwrap();
+    let child = Running::start(sync(&fixture, &[]));
     fixture.wait_for_lock("c").await;
     let second = run_command(sync(&fixture, &["--once"]));
     second.fails(1, &["is running"]);
-    stop(child);
+    child.stop().ok();
 }
 
 #[tokio::test(flavor = "multi_thread")]

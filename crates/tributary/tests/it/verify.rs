@@ -11,8 +11,9 @@ use serde_json::{Value, json};
 use tributary_demodata::{Generator, Kind};
 
 use crate::readers::python;
+use crate::running::Running;
 use crate::support::{Fixture, Run, command, run_command};
-use crate::sync::{catch_up, stop, sync, work};
+use crate::sync::{catch_up, sync, work};
 
 fn verify(fixture: &Fixture, arguments: &[&str]) -> Run {
     let (uri, lake) = (fixture.uri(), fixture.lake());
@@ -297,9 +298,7 @@ async fn verify_agrees_while_a_sync_runs_under_load() {
             .await
             .unwrap();
     }
-    let child = sync(&fixture, &["--commit-interval", "100ms"])
-        .spawn()
-        .unwrap();
+    let child = Running::start(sync(&fixture, &["--commit-interval", "100ms"]));
     for name in names {
         fixture.wait_for_rows(name, 300).await;
     }
@@ -317,7 +316,7 @@ async fn verify_agrees_while_a_sync_runs_under_load() {
     done.store(true, Ordering::Relaxed);
     worker.await.unwrap();
     assert_agrees(verify(&fixture, &["--wait", "30s"]));
-    stop(child);
+    child.stop().ok();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -337,9 +336,7 @@ async fn verify_finds_what_is_wrong_while_a_sync_runs_under_load() {
         .output()
         .expect("python runs");
     assert!(output.status.success(), "{output:#?}");
-    let child = sync(&fixture, &["--commit-interval", "100ms"])
-        .spawn()
-        .unwrap();
+    let child = Running::start(sync(&fixture, &["--commit-interval", "100ms"]));
     fixture.wait_for_lock("plain").await;
     let done = Arc::new(AtomicBool::new(false));
     let worker = {
@@ -353,7 +350,7 @@ async fn verify_finds_what_is_wrong_while_a_sync_runs_under_load() {
     assert_eq!(found["missing"]["keys"], json!([{ "$numberInt": "1050" }]));
     done.store(true, Ordering::Relaxed);
     worker.await.unwrap();
-    stop(child);
+    child.stop().ok();
 }
 
 #[tokio::test(flavor = "multi_thread")]

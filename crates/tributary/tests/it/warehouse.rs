@@ -13,9 +13,9 @@ use tributary_demodata::{Generator, Kind};
 use tributary_testkit::{Postgres, Redshift, S3Server, SharedPostgres};
 
 use crate::readers::compare;
+use crate::running::Running;
 use crate::support::{Fixture, LIMIT, Run, command, run, wait};
-use crate::sync::{catch_up, collection, stop, sync, work};
-use crate::sync_faults::Running;
+use crate::sync::{catch_up, collection, sync, work};
 
 /// A role that may read what is staged, and the bucket where that is.
 pub(crate) const ROLE: &str = "arn:aws:iam::123456789012:role/loader";
@@ -497,9 +497,7 @@ pub(crate) async fn killed(fixture: Arc<Fixture>, warehouse: Warehouse, after: R
         let (fixture, done) = (Arc::clone(&fixture), Arc::clone(&done));
         tokio::spawn(async move { work(&fixture, &names, 3, done).await })
     };
-    let upstream = sync(&fixture, &["--commit-interval", "20ms"])
-        .spawn()
-        .unwrap();
+    let upstream = Running::start(sync(&fixture, &["--commit-interval", "20ms"]));
     let mut random = StdRng::from_rng(&mut rand::rng());
     for _ in 0..KILLS {
         let mut child = warehouse.following(&fixture, &[]).spawn().unwrap();
@@ -512,7 +510,7 @@ pub(crate) async fn killed(fixture: Arc<Fixture>, warehouse: Warehouse, after: R
     }
     done.store(true, Ordering::Relaxed);
     worker.await.unwrap();
-    stop(upstream);
+    upstream.stop().ok();
     catch_up(&fixture);
     warehouse.take_over(&fixture, &[]).ok();
     for name in names {
@@ -541,9 +539,9 @@ async fn a_mongodb_is_taken_over_through_a_lake() {
     ];
     run(&[&arguments[..], &["--once"]].concat()).ok();
     warehouse.assert_same(&fixture, "c");
-    let child = command(&[&arguments[..], &["--commit-interval", "50ms"]].concat())
-        .spawn()
-        .unwrap();
+    let child = Running::start(command(
+        &[&arguments[..], &["--commit-interval", "50ms"]].concat(),
+    ));
     for n in 2..20 {
         c.insert_one(doc! { "_id": n, "n": n }).await.unwrap();
     }
@@ -558,7 +556,7 @@ async fn a_mongodb_is_taken_over_through_a_lake() {
         assert!(Instant::now() < deadline, "not all rows arrive");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    let ended = stop(child);
+    let ended = child.stop().ok();
     assert!(ended.stdout.contains("\"finished\""), "{ended:#?}");
     run(&[&arguments[..], &["--once"]].concat()).ok();
     warehouse.assert_same(&fixture, "c");
@@ -664,9 +662,7 @@ async fn a_server_that_is_away_full_or_locked_is_waited_for() {
     c.insert_many((0..100).map(|i| doc! { "_id": i, "n": i }))
         .await
         .unwrap();
-    let upstream = sync(&fixture, &["--commit-interval", "20ms"])
-        .spawn()
-        .unwrap();
+    let upstream = Running::start(sync(&fixture, &["--commit-interval", "20ms"]));
     fixture.wait_for_rows("c", 100).await;
     let mut child = Running::start(following(&fixture, &uri));
     let arrived = async |rows: i64, server: &Postgres| {
@@ -740,7 +736,7 @@ async fn a_server_that_is_away_full_or_locked_is_waited_for() {
     server.free_disk().await.unwrap();
     arrived(1101, &server).await;
 
-    stop(upstream);
+    upstream.stop().ok();
     let ended = child.stop().ok();
     assert!(ended.stdout.contains("free space"), "{ended:#?}");
     catch_up(&fixture);

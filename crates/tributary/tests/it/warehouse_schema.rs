@@ -4,9 +4,9 @@
 use bson::doc;
 use serde_json::Value;
 
+use crate::running::Running;
 use crate::support::{Fixture, Run, command, run, wait};
 use crate::sync::{catch_up, collection};
-use crate::sync_faults::Running;
 use crate::warehouse::Warehouse;
 
 const STOP: &[&str] = &["--on-schema-change", "stop"];

@@ -9,8 +9,8 @@ use reqwest::Method;
 
 use super::{Api, Site};
 use crate::publish::{Kinesis, assert_files, change, stir};
+use crate::running::Running;
 use crate::support::{Run, files_below, run_command};
-use crate::sync_faults::Running;
 
 const KILLS: i32 = 4;
 
