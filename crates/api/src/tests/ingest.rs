@@ -156,7 +156,6 @@ async fn a_disk_that_is_full_is_told_without_its_place() {
 async fn bodies_wait_until_there_is_room_for_them() {
     let limits = Limits {
         ingested: 8,
-        head: std::time::Duration::from_millis(200),
         ..Limits::default()
     };
     let fixture = Fixture::with(server(), limits).await;
@@ -172,6 +171,11 @@ async fn bodies_wait_until_there_is_room_for_them() {
     let answers = futures::future::join_all((0..10).map(|_| request())).await;
     assert_eq!(answers, [StatusCode::OK; 10]);
     // One whose body does not come keeps others waiting, and they are told.
+    let limits = Limits {
+        head: std::time::Duration::from_millis(200),
+        ..limits
+    };
+    let fixture = Fixture::with(server(), limits).await;
     let address = fixture.served.address();
     let address = address.split_once("://").unwrap().1.to_owned();
     let mut slow = tokio::net::TcpStream::connect(&address).await.unwrap();

@@ -108,7 +108,8 @@ async fn an_unordered_trigger_repeats_only_what_was_in_flight() {
     world.begins("app/t").await;
     world.source.inserts(0..30);
     until("all but two have ended and that is recorded", || {
-        does.ran().len() == 28 && world.ledger.record("app/t").unfinished.len() == 2
+        let counts = world.ledger.counts.lock().unwrap().get("app/t").copied();
+        counts == Some((28, 0)) && world.ledger.record("app/t").unfinished.len() == 2
     })
     .await;
     let world = world.killed();
@@ -307,7 +308,9 @@ proptest! {
     #[test]
     fn every_event_has_its_effect_and_ordered_ones_in_order(
         kills in prop::collection::vec(1_u8..30, 1..4),
-        failing in prop::collection::vec(0_u8..60, 0..4),
+        // Which ones fail, and how often: with three times it would be a dead letter.
+        failing in prop::collection::vec(0_u8..60, 0..4)
+            .prop_filter("one is given up on", |ids| ids.len() < 3 || ids.iter().any(|id| *id != ids[0])),
         unordered: bool,
     ) {
         let runtime = tokio::runtime::Runtime::new().unwrap();

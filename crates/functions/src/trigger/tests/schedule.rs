@@ -33,11 +33,15 @@ async fn a_schedule_runs_at_its_moments_and_remembers_them() {
         .build()
         .parse("* * * * * *")
         .unwrap();
-    let begun = Utc::now();
     world
         .host
         .apply(vec![scheduled(&world, &does, cron, false)])
         .await;
+    until("it has begun", || {
+        world.ledger.record("app/t").passed_to.is_some()
+    })
+    .await;
+    let begun = world.ledger.record("app/t").passed_to.unwrap();
     until("it ran three times", || does.ran().len() >= 3).await;
     world.host.stop().await;
     let ran = does.ran().len() as i64;
