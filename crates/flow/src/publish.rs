@@ -433,6 +433,7 @@ impl Flow {
             None => batch.received,
         };
         self.observer.reached(&batch.position, read_to);
+        self.reduced.tell_due(&*self.observer);
         let observer = Arc::clone(&self.observer);
         let PublishReport {
             position,

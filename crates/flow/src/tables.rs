@@ -324,13 +324,11 @@ impl TableFlow {
         }
     }
 
-    /// Tells that the table has what the source had at that moment.
-    fn is_current_to(&mut self, at: SystemTime) {
-        let namespace = &self.outcome.namespace;
-        if let Some(at) = self.source.holds_to(namespace, at) {
-            self.observer.current_to(namespace, at);
+    /// Tells that the table has what the source held to that moment, where that is known.
+    fn is_current_to(&self, held_to: Option<SystemTime>) {
+        if let Some(at) = held_to {
+            self.observer.current_to(&self.outcome.namespace, at);
         }
-        self.is_told = true;
     }
 
     /// Takes the sink to the version that the source has now.
@@ -346,13 +344,16 @@ impl TableFlow {
             return Ok(Step::Current);
         };
         let looked = SystemTime::now();
+        // Before it is looked: what comes into the source in between is not claimed.
+        let held_to = self.source.holds_to(&namespace, looked);
         let state = feed.now().await?;
         if table.reached() != Some(&state.at) {
             table.admit(&state).await?;
         }
         let since = match table.reached() {
             Some(reached) if *reached == state.at => {
-                self.is_current_to(looked);
+                self.is_current_to(held_to);
+                self.is_told = true;
                 return Ok(Step::Current);
             }
             Some(reached)
@@ -365,7 +366,9 @@ impl TableFlow {
         // Whoever was current before is behind since then.
         if let (Some(since), false) = (since, self.is_told) {
             let lacks = feed.committed_behind(since).await?.or(state.committed);
-            self.is_current_to(lacks.unwrap_or(looked));
+            let lacks = lacks.unwrap_or(looked);
+            self.is_current_to(self.source.holds_to(&namespace, lacks));
+            self.is_told = true;
         }
         let slot = tokio::select! {
             slot = self.slots.acquire() => slot,
@@ -396,6 +399,8 @@ impl TableFlow {
                     if batch.changes > 0 {
                         self.observer.applied(&namespace, &batch);
                     }
+                    self.is_current_to(held_to);
+                    self.is_told = true;
                     return Ok(Step::Moved);
                 }
                 Err(error) if error.kind() == ErrorKind::HistoryLost => {
@@ -435,6 +440,8 @@ impl TableFlow {
         let seconds = started.elapsed().as_secs_f64();
         self.observer.finished(&namespace, &summary, seconds);
         self.outcome.loaded = Some(summary);
+        self.is_current_to(held_to);
+        self.is_told = true;
         Ok(Step::Moved)
     }
 }

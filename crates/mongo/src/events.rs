@@ -73,6 +73,14 @@ impl MongoEvents {
     }
 }
 
+/// Whether stages select events by what is looked up when they are read, and which may be another then.
+fn selects_by_documents(watch: &Watch) -> bool {
+    let has = |stage: &[u8], word: &[u8]| stage.windows(word.len()).any(|part| part == word);
+    watch.stages.iter().any(|stage| {
+        has(stage, b"$match") && (has(stage, b"fullDocument") || has(stage, b"$$ROOT"))
+    })
+}
+
 #[async_trait]
 impl EventSource for MongoEvents {
     fn place(&self) -> &str {
@@ -118,12 +126,13 @@ impl EventSource for MongoEvents {
             detail = match self.read(&stream, &mut reached, detail, &out).await {
                 Ok(Read::Ended) => return Ok(()),
                 Ok(Read::Passed) => Detail::All,
-                // Stages may ask for what is looked up when the event is read: the event that was read last is
-                // not selected any more where its document has changed since, and its token is not found
-                // then. By the time alone it is passed, and what comes behind it is selected as ever.
-                Err(ReadFailure::TokenNotFound(_))
-                    if reached.resume_token.is_some() && !watch.stages.is_empty() =>
+                // The event that was read last is not selected any more where its document has changed since,
+                // and its token is not found then. By the time alone it is passed, and what comes behind it
+                // is selected as ever.
+                Err(ReadFailure::TokenNotFound(error))
+                    if reached.resume_token.is_some() && selects_by_documents(watch) =>
                 {
+                    tracing::warn!(%error, "the event that was read last is not selected any more: goes on by its time");
                     reached.resume_token = None;
                     detail
                 }

@@ -195,6 +195,13 @@ impl Flows {
         self.status(name)
     }
 
+    /// Tells all flows to end, whatever is being done to one of them.
+    pub(crate) fn tell_to_end(&self) {
+        for task in self.kept().values().filter_map(|kept| kept.task.as_ref()) {
+            task.stop.cancel();
+        }
+    }
+
     /// Stops all flows, when they have committed what they have read, for good.
     pub(crate) async fn stop_all(&self) {
         let mut is_over = self.is_over.lock().await;

@@ -186,12 +186,7 @@ impl Orchestrator {
         tasks.spawn(Arc::clone(&self.alerts).deliver(Arc::clone(&plans), stop.clone()));
         tasks.spawn(Arc::clone(&self).keep_house(stop.clone()));
         stop.cancelled().await;
-        let stop_triggers = async {
-            if let Some(host) = &self.triggers {
-                host.stop().await;
-            }
-        };
-        tokio::join!(self.flows.stop_all(), stop_triggers);
+        self.steering.end().await;
         let watchers =
             std::mem::take(&mut *self.watchers.lock().unwrap_or_else(PoisonError::into_inner));
         drop(watchers);

@@ -238,19 +238,21 @@ impl Runner {
     ) -> Result<Option<Run>> {
         let cancel = self.running().entry(run.id.clone()).or_default().clone();
         let _ = self.notices.send(Notice::Run(run.clone()));
+        let objects = self.store.objects(&run.id).await?;
+        let objects = ObjectsOfRun::new(self.store.directory(), &run.id, objects);
         let Some(job) = plan.jobs.get(&run.job) else {
+            drop(objects);
             let error = "the job is not in the configuration any more".to_owned();
             return self.end(run, RunState::Failed, Some(error), plan).await;
         };
         let mut detail = self.store.run(&run.id).await?;
         if !self.has_steps_of(&mut detail, job).await? {
+            drop(objects);
             let error = "the steps of the job have become others since it began; run it again";
             return self
                 .end(run, RunState::Failed, Some(error.to_owned()), plan)
                 .await;
         }
-        let objects = self.store.objects(&run.id).await?;
-        let objects = ObjectsOfRun::new(self.store.directory(), &run.id, objects);
         // Ends the steps: whoever wants that.
         let halt = CancellationToken::new();
         if cancel.token.is_cancelled() || stop.is_cancelled() {
@@ -378,6 +380,7 @@ impl Runner {
         let mut failures: BTreeMap<usize, String> = BTreeMap::new();
         let mut at_work = futures::stream::FuturesUnordered::new();
         let mut begun: BTreeSet<&str> = BTreeSet::new();
+        let mut broken = None;
         loop {
             for (position, (name, step)) in order.iter().enumerate() {
                 let of = |name: &str| states.get(name).copied().unwrap_or(RunState::Queued);
@@ -398,15 +401,23 @@ impl Runner {
                 break;
             };
             let (name, _) = order[position];
-            match result? {
-                None => {
+            match result {
+                Ok(None) => {
                     states.insert(name, RunState::Succeeded);
                 }
-                Some(error) => {
+                Ok(Some(error)) => {
                     states.insert(name, RunState::Failed);
                     failures.insert(position, format!("step {name}: {error}"));
                 }
+                Err(error) => {
+                    // The run is gone on with, and what is at work has to be over by then.
+                    halt.cancel();
+                    broken.get_or_insert(error);
+                }
             }
+        }
+        if let Some(error) = broken {
+            return Err(error);
         }
         if halt.is_cancelled() && failures.is_empty() {
             let is_done = states.values().all(|state| *state == RunState::Succeeded);

@@ -37,8 +37,9 @@ pub(crate) struct Steering {
     triggers: Option<Arc<dyn TriggerHost>>,
     flows: Arc<Flows>,
     notices: broadcast::Sender<Notice>,
-    /// One thing is done at a time, so that what is remembered of flows is what they do.
-    turn: tokio::sync::Mutex<()>,
+    /// One thing is done at a time, so that what is remembered of flows is what they do; and nothing is begun
+    /// any more when all has ended.
+    is_over: tokio::sync::Mutex<bool>,
 }
 
 impl Steering {
@@ -60,7 +61,7 @@ impl Steering {
             triggers,
             flows,
             notices,
-            turn: tokio::sync::Mutex::default(),
+            is_over: tokio::sync::Mutex::default(),
         }
     }
 
@@ -81,7 +82,7 @@ impl Steering {
     /// # Errors
     /// The state cannot be used, or something in an application is wrong.
     pub(crate) async fn begin(&self) -> Result<()> {
-        let _turn = self.turn.lock().await;
+        let _turn = self.is_over.lock().await;
         let plan = self.plan();
         if let Some(host) = &self.triggers {
             host.apply(&plan).await?;
@@ -96,9 +97,33 @@ impl Steering {
         Ok(self.flows.become_these(&plan.flows, is_stopped).await)
     }
 
+    /// Ends flows and triggers for good, when they have recorded what they have done.
+    pub(crate) async fn end(&self) {
+        // At once, also where something else is under way.
+        self.flows.tell_to_end();
+        self.stop_triggers().await;
+        let mut is_over = self.is_over.lock().await;
+        *is_over = true;
+        tokio::join!(self.flows.stop_all(), self.stop_triggers());
+    }
+
+    async fn stop_triggers(&self) {
+        if let Some(host) = &self.triggers {
+            host.stop().await;
+        }
+    }
+
     /// As [`Control::reload`](crate::control::Control::reload).
     pub(crate) async fn reload(&self) -> Result<Reloaded> {
-        let _turn = self.turn.lock().await;
+        let is_over = self.is_over.lock().await;
+        if *is_over {
+            return Err(Error::new(
+                ErrorKind::Conflict,
+                "no configuration is read while Tributary is ending",
+            )
+            .on("file", self.file.display())
+            .remedy("it is read when Tributary is started the next time"));
+        }
         let file = self.file.clone();
         let plan = tokio::task::spawn_blocking(move || Plan::read(&file))
             .await
@@ -136,7 +161,7 @@ impl Steering {
 
     /// As [`Control::start_flow`](crate::control::Control::start_flow).
     pub(crate) async fn start_flow(&self, name: &str) -> Result<FlowStatus> {
-        let _turn = self.turn.lock().await;
+        let _turn = self.is_over.lock().await;
         self.flows.status(name)?;
         self.store.set_stopped(name, false).await?;
         self.flows.start(name).await
@@ -144,7 +169,7 @@ impl Steering {
 
     /// As [`Control::stop_flow`](crate::control::Control::stop_flow).
     pub(crate) async fn stop_flow(&self, name: &str) -> Result<FlowStatus> {
-        let _turn = self.turn.lock().await;
+        let _turn = self.is_over.lock().await;
         self.flows.status(name)?;
         self.store.set_stopped(name, true).await?;
         self.flows.stop(name).await

@@ -22,12 +22,21 @@ struct OfCollection {
 }
 
 impl Reduced {
-    /// Counts some more, and tells of them now or later.
+    /// Counts some more, and tells of the first at once.
     pub(super) fn count(&mut self, namespace: &Namespace, more: u64, observer: &dyn Observer) {
         let of = self.0.entry(namespace.clone()).or_default();
         of.untold += more;
-        if of.told.is_none_or(|told| told.elapsed() >= TOLD_EVERY) {
+        if of.told.is_none() {
             of.tell(namespace, observer);
+        }
+    }
+
+    /// Tells of those that have waited long enough.
+    pub(super) fn tell_due(&mut self, observer: &dyn Observer) {
+        for (namespace, of) in &mut self.0 {
+            if of.untold > 0 && of.told.is_none_or(|told| told.elapsed() >= TOLD_EVERY) {
+                of.tell(namespace, observer);
+            }
         }
     }
 

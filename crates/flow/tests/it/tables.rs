@@ -20,6 +20,8 @@ struct World {
     reached: Option<u64>,
     /// How often the next versions cannot be applied.
     fails: u32,
+    /// Whether there is another version whenever one has been applied.
+    commits_on: bool,
     /// Up to when the lake's table holds all, where it is behind itself.
     holds_to: Option<SystemTime>,
     told: Vec<SystemTime>,
@@ -153,6 +155,9 @@ impl SinkTable for Table {
         let fails = self.world.look(|world| {
             let fails = world.fails > 0;
             world.fails = world.fails.saturating_sub(1);
+            if world.commits_on {
+                world.commits.push(SystemTime::now());
+            }
             if !fails {
                 world.reached = Some(state.at.version);
             }
@@ -212,6 +217,15 @@ async fn a_table_that_is_behind_is_current_to_the_first_version_that_it_lacks() 
     assert_eq!(told[0], lacked);
     assert!(told[1] >= begun);
     assert_eq!(shared.look(|world| world.retried), 2);
+}
+
+#[tokio::test]
+async fn a_table_that_is_never_level_is_told_to_be_where_it_was_looked_last() {
+    let (shared, begun) = (world(4, Some(2)), SystemTime::now());
+    shared.look(|world| world.commits_on = true);
+    let told = shared.told(|world| world.told.len() >= 4).await;
+    let behind: Vec<_> = told.iter().filter(|at| **at >= begun).collect();
+    assert!(behind.len() >= 3 && behind.is_sorted(), "{told:?}");
 }
 
 #[tokio::test]

@@ -159,7 +159,6 @@ impl Keeper {
             room,
             asked: self.asked.clone(),
             revision: record.revision,
-            stop: self.stop.clone(),
             over: self.stop.child_token(),
         }
     }

@@ -13,7 +13,7 @@ use super::journal::run_of;
 use super::keeper::Runs;
 use super::live::Live;
 use super::ordered::ends_in_time;
-use super::room::{Room, at_once};
+use super::room::{Room, at_once, may_be_of_others};
 use super::{Task, Trigger};
 
 /// How long to wait where the ledger cannot be asked for letters.
@@ -29,9 +29,7 @@ pub(super) struct Letters {
     /// The revision of the trigger in the ledger: letters end where it exceeds `revision`.
     pub(super) asked: watch::Receiver<u64>,
     pub(super) revision: u64,
-    /// The trigger ends: what runs is waited for, for a while.
-    pub(super) stop: CancellationToken,
-    /// No more are begun.
+    /// No more are begun, and what runs is waited for, for a while.
     pub(super) over: CancellationToken,
 }
 
@@ -44,10 +42,10 @@ impl Letters {
                 Ok(false) => return,
                 Err(error) => {
                     tracing::warn!(trigger = self.trigger.name, %error, "dead letters have to wait");
-                    let mut asked = self.asked.clone();
+                    let (mut asked, revision) = (self.asked.clone(), self.revision);
                     tokio::select! {
                         () = self.over.cancelled() => {}
-                        _ = asked.changed() => {}
+                        _ = asked.wait_for(|now| *now > revision) => {}
                         () = tokio::time::sleep(LATER) => {}
                     }
                 }
@@ -76,25 +74,37 @@ impl Letters {
     }
 
     async fn again(&self, letter: DeadLetter) -> Result<()> {
-        let place = async { (self.room.enter().await, self.room.company(false).await) };
         let _place = tokio::select! {
             biased;
             () = self.over.cancelled() => return Ok(()),
-            place = place => place,
+            place = self.room.enter() => place,
         };
-        if self.is_over() {
-            return Ok(());
-        }
-        let task = Task {
-            run: self.runs.next(),
-            arguments: letter.arguments.clone(),
+        // As with events: who may have been ended by those beside it is tried again by itself.
+        let mut is_alone = false;
+        let outcome = loop {
+            let _company = tokio::select! {
+                biased;
+                () = self.over.cancelled() => return Ok(()),
+                company = self.room.company(is_alone) => company,
+            };
+            if self.is_over() {
+                return Ok(());
+            }
+            let task = Task {
+                run: self.runs.next(),
+                arguments: letter.arguments.clone(),
+            };
+            let run = task.run;
+            let ran = self.trigger.processor.run(task);
+            let Some(outcome) = ends_in_time(&self.over, ran).await else {
+                return Ok(());
+            };
+            let _ = self.trigger.processor.written(run);
+            if is_alone || !may_be_of_others(&outcome) {
+                break outcome;
+            }
+            is_alone = true;
         };
-        let run = task.run;
-        let ran = self.trigger.processor.run(task);
-        let Some(outcome) = ends_in_time(&self.stop, ran).await else {
-            return Ok(());
-        };
-        let _ = self.trigger.processor.written(run);
         let error = outcome.result.as_ref().err().map(ToString::to_string);
         self.live.ran(outcome.duration, error.as_deref());
         let run = run_of(

@@ -260,6 +260,11 @@ pub(super) struct Attempts {
 /// How often what another run has ended is tried again: it may be this one that ends others.
 const LOST: u32 = 5;
 
+/// How long to wait before what has ended through no fault of its own is tried again.
+pub(super) fn soon(policy: &super::Policy) -> Duration {
+    policy.wait_after(1).min(Duration::from_secs(1))
+}
+
 impl Attempts {
     /// A try has failed: how long to wait before the next; none where it is of no use.
     pub(super) fn failed(&mut self, outcome: &Outcome, policy: &super::Policy) -> Option<Duration> {
@@ -269,7 +274,7 @@ impl Attempts {
         };
         if kind == FailureKind::Lost && self.lost < LOST {
             self.lost += 1;
-            return Some(policy.wait_after(1).min(Duration::from_secs(1)));
+            return Some(soon(policy));
         }
         self.count += 1;
         // What it did is done, and it would return the same.

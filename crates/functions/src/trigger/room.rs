@@ -8,6 +8,7 @@ use tokio::sync::{
 };
 
 use super::{Occasion, Trigger};
+use crate::script::{FailureKind, Outcome};
 
 /// The places of what runs at once.
 #[derive(Debug, Clone)]
@@ -51,6 +52,11 @@ impl Room {
             false => Either::Left(company.read_owned().await),
         }
     }
+}
+
+/// Whether a run may have ended because of those beside it, which took the memory of its thread.
+pub(super) fn may_be_of_others(outcome: &Outcome) -> bool {
+    matches!(&outcome.result, Err(failure) if matches!(failure.kind, FailureKind::Lost | FailureKind::OutOfMemory))
 }
 
 /// How many runs of a trigger there are at once.

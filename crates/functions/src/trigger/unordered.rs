@@ -13,12 +13,12 @@ use tributary_model::{Position, Result};
 
 use super::keeper::{Ended, Runs};
 use super::lane::Lane;
-use super::ordered::{Attempts, PATIENCE, behind};
+use super::ordered::{Attempts, PATIENCE, behind, soon};
 use super::recursion::Chain;
-use super::room::{Place, Room};
+use super::room::{Place, Room, may_be_of_others};
 use super::stream::Delivery;
 use super::{OnFailure, Policy, Processor, Task, arguments};
-use crate::script::{FailureKind, Outcome};
+use crate::script::Outcome;
 
 /// How many events may have begun behind one that has not ended.
 const BEHIND: usize = 10_000;
@@ -309,9 +309,12 @@ impl Tries {
             let run = task.run;
             let outcome = self.processor.run(task).await;
             drop(company);
-            let wait = attempts.failed(&outcome, &self.policy);
-            is_alone |=
-                matches!(&outcome.result, Err(failure) if failure.kind == FailureKind::Lost);
+            let is_of_others = !is_alone && may_be_of_others(&outcome);
+            let wait = match is_of_others {
+                true => Some(soon(&self.policy)),
+                false => attempts.failed(&outcome, &self.policy),
+            };
+            is_alone |= is_of_others;
             outcomes.push((run, outcome));
             let Some(wait) = wait else { break false };
             tokio::select! {

@@ -249,6 +249,12 @@ impl Finds<'_> {
                     Condition::FlowFailed if table.state == FlowState::Failed => {
                         self.find(subject, "the table has failed".to_owned(), error);
                     }
+                    // It is over when the table follows, and not while it is being tried again.
+                    Condition::FlowFailed
+                        if matches!(table.state, FlowState::Loading | FlowState::Retrying) =>
+                    {
+                        self.cannot_tell(subject);
+                    }
                     Condition::SchemaStopped if table.state == FlowState::Waiting => {
                         let summary = "a schema change waits for approval".to_owned();
                         self.find(subject, summary, error);

@@ -69,6 +69,13 @@ impl Scripted {
                 stop.cancelled().await;
                 Err(Error::new(ErrorKind::Interrupted, "stopped"))
             }
+            // Takes a moment to end.
+            (Some("drains-once"), _) if count == 1 => {
+                stop.cancelled().await;
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                self.drained.cancel();
+                Err(Error::new(ErrorKind::Interrupted, "stopped"))
+            }
             (Some("hangs-once"), _) if count == 1 => std::future::pending().await,
             (Some("panics"), _) => panic!("as it was to be"),
             _ => Ok(Moved::default()),
@@ -805,6 +812,34 @@ async fn a_reload_that_nobody_waits_for_any_more_is_done_to_its_end() {
         following.values().all(|count| *count == (0, 1)),
         "{following:?}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flow_that_is_slow_to_stop_keeps_no_other_from_ending_and_nothing_is_begun_behind_that() {
+    let flows = format!(
+        "flows:\n{}{}",
+        flow("a", "drains", ""),
+        flow("b", "good", "")
+    );
+    let world = World::new(&flows);
+    let running = world.start();
+    for name in ["a", "b"] {
+        running.flow_is(name, FlowState::Following).await;
+    }
+    let orchestrator = Arc::clone(&running.orchestrator);
+    let stop = orchestrator.stop_flow("a");
+    begin_only(&running, &world.engine, stop).await;
+    running.stop.cancel();
+    let follows = |name: &str| world.engine.following.lock().unwrap()[name].0;
+    running
+        .until(async || (follows("b") == 0).then_some(()))
+        .await;
+    assert_eq!(follows("a"), 1);
+    world.engine.drained.cancel();
+    running.stop().await;
+    let error = orchestrator.reload().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
+    assert_eq!(world.engine.calls("b"), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

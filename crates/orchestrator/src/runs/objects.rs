@@ -70,8 +70,8 @@ impl ObjectsOfRun {
 
 impl Drop for ObjectsOfRun {
     fn drop(&mut self) {
-        if self.text.initialized() {
-            // What stays is written anew when the run is gone on with.
+        // Also what a process before has left. What stays is written anew when the run is gone on with.
+        if !self.objects.is_empty() {
             std::fs::remove_file(&self.file).ok();
         }
     }

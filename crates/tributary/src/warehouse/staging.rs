@@ -61,8 +61,8 @@ impl Staging {
     fn holds_to(&self, namespace: &Namespace, at: SystemTime) -> Option<SystemTime> {
         let inner = self.inner();
         match inner.tables.get(namespace) {
-            // It is filled by nobody now.
-            None => Some(at),
+            // Nobody fills it, or nobody does yet: that is known when the source is being read.
+            None => inner.read_to.map(|_| at),
             Some(table) => {
                 let lag = table.lag.as_ref()?;
                 // A position alone that is written again holds up nothing.
@@ -174,8 +174,8 @@ mod tests {
         let staging = Staging::new(Arc::new(Quiet));
         let (table, now) = (Namespace::new("db", "c"), SystemTime::now());
         let position = Position::at(ClusterTime::new(1, 1));
-        // What nobody fills is as far as it is.
-        assert_eq!(staging.holds_to(&table, now), Some(now));
+        // Until the source is read, nobody knows.
+        assert_eq!(staging.holds_to(&table, now), None);
         staging.started(
             &CollectionInfo {
                 namespace: table.clone(),
@@ -191,6 +191,9 @@ mod tests {
         staging.following(&table, &position);
         staging.reached(&position, now - 5 * SECOND);
         assert_eq!(staging.holds_to(&table, now), Some(now - 5 * SECOND));
+        // What nobody fills is as far as it is.
+        let other = Namespace::new("db", "other");
+        assert_eq!(staging.holds_to(&other, now), Some(now));
         staging.reached(&position, now + SECOND);
         assert_eq!(staging.holds_to(&table, now), Some(now));
         staging.gathering(&table, now - 9 * SECOND);

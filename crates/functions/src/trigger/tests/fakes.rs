@@ -321,7 +321,7 @@ pub(super) enum Done {
     /// It never ends.
     Never,
     Fails(FailureKind),
-    /// It takes a while, and is lost where others run meanwhile.
+    /// It takes a while, and where others run meanwhile one of two runs out of memory and the other is lost.
     NeedsAll,
 }
 
@@ -385,7 +385,11 @@ impl Processor for FakeProcessor {
             Done::NeedsAll => {
                 tokio::time::sleep(Duration::from_millis(50)).await;
                 let now = self.running.load(Ordering::SeqCst);
-                (running.max(now) > 1).then_some(FailureKind::Lost)
+                let kind = match id % 2 {
+                    0 => FailureKind::OutOfMemory,
+                    _ => FailureKind::Lost,
+                };
+                (running.max(now) > 1).then_some(kind)
             }
         };
         self.running.fetch_sub(1, Ordering::SeqCst);

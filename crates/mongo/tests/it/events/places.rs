@@ -128,20 +128,27 @@ async fn a_token_that_the_stream_does_not_know_is_of_another_source() {
         watch(Some(&fixture.name), Some("c")),
         watch(Some(&fixture.name), Some("d")),
     );
+    // An event that stages select stays selected, where they look at nothing that may change.
+    let selected = Watch {
+        stages: vec![raw(&doc! { "$match": { "ns.coll": "c" } })],
+        ..c.clone()
+    };
     let mut of_d = Following::new(&fixture, &d, &from).await;
     let event = of_d.next().await.unwrap();
     of_d.end().await.unwrap();
-    let mut of_c = Following::new(&fixture, &c, &from).await;
-    of_c.next().await.unwrap();
-    fixture.insert("c", vec![doc! { "_id": 2 }]).await;
-    // It says that the token is its own.
-    let position = behind(&event, &of_c.position);
-    of_c.end().await.unwrap();
-    let error = Following::new(&fixture, &c, &position)
-        .await
-        .failure()
-        .await;
-    assert_eq!(error.kind(), ErrorKind::OtherSource, "{error}");
+    for (id, c) in (2..).zip([c, selected]) {
+        let mut of_c = Following::new(&fixture, &c, &from).await;
+        of_c.next().await.unwrap();
+        fixture.insert("c", vec![doc! { "_id": id }]).await;
+        // It says that the token is its own.
+        let position = behind(&event, &of_c.position);
+        of_c.end().await.unwrap();
+        let error = Following::new(&fixture, &c, &position)
+            .await
+            .failure()
+            .await;
+        assert_eq!(error.kind(), ErrorKind::OtherSource, "{error}");
+    }
 }
 
 #[tokio::test]

@@ -69,6 +69,28 @@ async fn a_run_whose_end_cannot_be_recorded_ends_when_it_can_be() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_at_work_is_over_before_a_run_that_could_not_be_recorded_is_gone_on_with() {
+    let steps = [("x", "", "moves 1"), ("y", "", "drains-once")];
+    let world = World::new(&format!("jobs:\n{}", job("j", "", &steps)));
+    let running = world.start();
+    let refuse = "CREATE TRIGGER refuse BEFORE UPDATE ON step WHEN NEW.name = 'x' AND NEW.ended_at IS NOT NULL \
+                  BEGIN SELECT RAISE(ABORT, 'the disk is full'); END";
+    world.database().execute_batch(refuse).unwrap();
+    let run = running.orchestrator.run_job("j", "me").await.unwrap();
+    running
+        .until(async || world.engine.drained.is_cancelled().then_some(()))
+        .await;
+    world
+        .database()
+        .execute_batch("DROP TRIGGER refuse")
+        .unwrap();
+    let ended = running.ended(&run.id).await;
+    assert_eq!(ended.run.state, RunState::Succeeded, "{ended:?}");
+    assert_eq!(world.engine.calls("drains-once"), 2);
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_run_that_is_left_and_was_to_end_does_nothing_more() {
     let world = World::new(&format!("jobs:\n{}", job("j", "", &[("x", "", "ok")])));
     drop(world.orchestrator().unwrap());
