@@ -277,7 +277,9 @@ impl TableFlow {
         let mut backoff = Backoff::default();
         let mut sides = None;
         while !self.stop.is_cancelled() {
-            let error = match self.step(&mut sides).await {
+            let step = self.step(&mut sides).await;
+            self.is_told |= step.is_ok();
+            let error = match step {
                 Ok(Step::Moved) => {
                     backoff.reset();
                     if self.outcome.failure.take().is_some() {
@@ -353,7 +355,6 @@ impl TableFlow {
         let since = match table.reached() {
             Some(reached) if *reached == state.at => {
                 self.is_current_to(held_to);
-                self.is_told = true;
                 return Ok(Step::Current);
             }
             Some(reached)
@@ -400,7 +401,6 @@ impl TableFlow {
                         self.observer.applied(&namespace, &batch);
                     }
                     self.is_current_to(held_to);
-                    self.is_told = true;
                     return Ok(Step::Moved);
                 }
                 Err(error) if error.kind() == ErrorKind::HistoryLost => {
@@ -441,7 +441,6 @@ impl TableFlow {
         self.observer.finished(&namespace, &summary, seconds);
         self.outcome.loaded = Some(summary);
         self.is_current_to(held_to);
-        self.is_told = true;
         Ok(Step::Moved)
     }
 }

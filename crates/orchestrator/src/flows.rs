@@ -206,15 +206,13 @@ impl Flows {
     pub(crate) async fn stop_all(&self) {
         let mut is_over = self.is_over.lock().await;
         *is_over = true;
+        self.tell_to_end();
         let tasks: Vec<Task> = {
             let mut kept = self.kept();
             kept.values_mut()
                 .filter_map(|kept| kept.task.take())
                 .collect()
         };
-        for task in &tasks {
-            task.stop.cancel();
-        }
         for task in tasks {
             end(Some(task)).await;
         }

@@ -238,20 +238,31 @@ impl Runner {
     ) -> Result<Option<Run>> {
         let cancel = self.running().entry(run.id.clone()).or_default().clone();
         let _ = self.notices.send(Notice::Run(run.clone()));
+        // The file of its objects is gone by then: a run that has ended leaves none, wherever the process is killed.
+        match self.do_steps(run, plan, &cancel, stop).await? {
+            Some((state, error)) => self.end(run, state, error, plan).await,
+            None => Ok(None),
+        }
+    }
+
+    /// Does the steps of a run: what it is to end as, and why; none where it was cut short.
+    async fn do_steps(
+        &self,
+        run: &Run,
+        plan: &Plan,
+        cancel: &Cancel,
+        stop: &CancellationToken,
+    ) -> Result<Option<(RunState, Option<String>)>> {
         let objects = self.store.objects(&run.id).await?;
         let objects = ObjectsOfRun::new(self.store.directory(), &run.id, objects);
         let Some(job) = plan.jobs.get(&run.job) else {
-            drop(objects);
-            let error = "the job is not in the configuration any more".to_owned();
-            return self.end(run, RunState::Failed, Some(error), plan).await;
+            let error = "the job is not in the configuration any more";
+            return Ok(Some((RunState::Failed, Some(error.to_owned()))));
         };
         let mut detail = self.store.run(&run.id).await?;
         if !self.has_steps_of(&mut detail, job).await? {
-            drop(objects);
             let error = "the steps of the job have become others since it began; run it again";
-            return self
-                .end(run, RunState::Failed, Some(error.to_owned()), plan)
-                .await;
+            return Ok(Some((RunState::Failed, Some(error.to_owned()))));
         }
         // Ends the steps: whoever wants that.
         let halt = CancellationToken::new();
@@ -285,14 +296,12 @@ impl Runner {
                 }
             }
         };
-        // A run that has ended leaves no file, wherever the process is killed.
-        drop(objects);
         let by = cancel
             .by
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone();
-        let (state, error) = match ended? {
+        Ok(Some(match ended? {
             None => (RunState::Succeeded, None),
             Some(error) => match (by, timed_out, job.timeout) {
                 (Some(by), ..) => (RunState::Cancelled, Some(format!("cancelled by {by}"))),
@@ -303,8 +312,7 @@ impl Runner {
                 _ if stop.is_cancelled() && halt.is_cancelled() => return Ok(None),
                 _ => (RunState::Failed, Some(error)),
             },
-        };
-        self.end(run, state, error, plan).await
+        }))
     }
 
     async fn end(

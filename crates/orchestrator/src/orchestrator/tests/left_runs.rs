@@ -12,6 +12,20 @@ impl World {
         database
     }
 
+    /// Has it fail to record changes of a table, or of some of its rows, until [`Self::records_again`].
+    fn records_no(&self, changes: &str) {
+        let refuse = format!(
+            "CREATE TRIGGER refuse BEFORE UPDATE ON {changes} \
+             BEGIN SELECT RAISE(ABORT, 'the disk is full'); END"
+        );
+        self.database().execute_batch(&refuse).unwrap();
+    }
+
+    fn records_again(&self) {
+        let accept = "DROP TRIGGER refuse";
+        self.database().execute_batch(accept).unwrap();
+    }
+
     /// Records a run as one that is running.
     fn leave(&self, id: &str, job: &str, cancelled_by: Option<&str>) {
         let cause = Cause::Asked {
@@ -47,9 +61,7 @@ async fn a_run_that_is_left_while_tributary_runs_is_gone_on_with() {
 async fn a_run_whose_end_cannot_be_recorded_ends_when_it_can_be() {
     let world = World::new(&format!("jobs:\n{}", job("j", "", &[("x", "", "ok")])));
     let running = world.start();
-    let refuse = "CREATE TRIGGER refuse BEFORE UPDATE ON run WHEN NEW.ended_at IS NOT NULL \
-                  BEGIN SELECT RAISE(ABORT, 'the disk is full'); END";
-    world.database().execute_batch(refuse).unwrap();
+    world.records_no("run WHEN NEW.ended_at IS NOT NULL");
     let run = running.orchestrator.run_job("j", "me").await.unwrap();
     running
         .until(async || {
@@ -57,10 +69,7 @@ async fn a_run_whose_end_cannot_be_recorded_ends_when_it_can_be() {
             (steps[0].state == RunState::Succeeded).then_some(())
         })
         .await;
-    world
-        .database()
-        .execute_batch("DROP TRIGGER refuse")
-        .unwrap();
+    world.records_again();
     let ended = running.ended(&run.id).await;
     assert_eq!(ended.run.state, RunState::Succeeded);
     // What was done is not done again.
@@ -73,17 +82,12 @@ async fn what_is_at_work_is_over_before_a_run_that_could_not_be_recorded_is_gone
     let steps = [("x", "", "moves 1"), ("y", "", "drains-once")];
     let world = World::new(&format!("jobs:\n{}", job("j", "", &steps)));
     let running = world.start();
-    let refuse = "CREATE TRIGGER refuse BEFORE UPDATE ON step WHEN NEW.name = 'x' AND NEW.ended_at IS NOT NULL \
-                  BEGIN SELECT RAISE(ABORT, 'the disk is full'); END";
-    world.database().execute_batch(refuse).unwrap();
+    world.records_no("step WHEN NEW.name = 'x' AND NEW.ended_at IS NOT NULL");
     let run = running.orchestrator.run_job("j", "me").await.unwrap();
     running
         .until(async || world.engine.drained.is_cancelled().then_some(()))
         .await;
-    world
-        .database()
-        .execute_batch("DROP TRIGGER refuse")
-        .unwrap();
+    world.records_again();
     let ended = running.ended(&run.id).await;
     assert_eq!(ended.run.state, RunState::Succeeded, "{ended:?}");
     assert_eq!(world.engine.calls("drains-once"), 2);
