@@ -116,36 +116,39 @@ impl Key {
     }
 }
 
-/// Appends the keys of the rows of a table's `_id` column to `out`: those of the documents that
-/// were decoded into it, whatever type the column has had to take.
+/// The keys of the rows of a table: those of the documents that were decoded into it, whatever type
+/// its column `_id` has had to take.
 ///
-/// `column` is that of the settled schema the array was written under, and `rescued` the rows'
-/// `_rescued_data`: an `_id` that had no column is there.
+/// `id` is that column, as the settled schema has it that the array was written under; there is none
+/// where no document before had an `_id` but null. An `_id` that had no column is in `rescued`, the
+/// rows' `_rescued_data`.
 ///
 /// # Errors
 /// The array is not of the column's type, or text that should be Extended JSON is not.
-pub fn keys_of_column(
-    column: &Column,
-    array: &ArrayRef,
+pub fn keys_of_rows(
+    id: Option<(&Column, &ArrayRef)>,
     rescued: Option<&StringArray>,
-    out: &mut Vec<Key>,
-) -> Result<(), EncodeError> {
-    let encoder = ValueEncoder::new(&column.column_type, array)?;
+    rows: usize,
+) -> Result<Vec<Key>, EncodeError> {
+    let encoder = id
+        .map(|(column, array)| ValueEncoder::new(&column.column_type, array))
+        .transpose()?;
     let mut value = Vec::new();
-    out.reserve(array.len());
-    for row in 0..array.len() {
+    let mut key = |row| {
         value.clear();
-        out.push(match encoder.value(row, &mut value)? {
-            Some(kind) => Key::of(kind, &value)?,
-            None => match rescued {
-                Some(rescued) if row < rescued.len() && rescued.is_valid(row) => {
-                    key_of_rescued(rescued.value(row))?
-                }
-                _ => Key::null(),
-            },
-        });
-    }
-    Ok(())
+        let kind = match &encoder {
+            Some(encoder) => encoder.value(row, &mut value)?,
+            None => None,
+        };
+        match (kind, rescued) {
+            (Some(kind), _) => Ok(Key::of(kind, &value)?),
+            (None, Some(rescued)) if row < rescued.len() && rescued.is_valid(row) => {
+                key_of_rescued(rescued.value(row))
+            }
+            _ => Ok(Key::null()),
+        }
+    };
+    (0..rows).map(&mut key).collect()
 }
 
 /// The key among the rescued values of one row.

@@ -18,7 +18,7 @@ use tokio::sync::mpsc;
 use tributary_convert::recast::recast_batch;
 use tributary_convert::{Key, Naming};
 use tributary_flow::{RowBatches, RowChange, TableFeed, TableSource, TableState, TableVersion};
-use tributary_model::schema::{Column, RESCUED_COLUMN};
+use tributary_model::schema::RESCUED_COLUMN;
 use tributary_model::{Error, ErrorKind, Namespace, Result, TableSchema};
 
 use crate::delta::definition::Definition;
@@ -393,13 +393,9 @@ fn send_changes(
     schema: &TableSchema,
     out: &mpsc::Sender<Result<RowChange>>,
 ) -> Result<()> {
-    let Some(id) = schema.column("_id") else {
-        // Its only document is the one whose key is null.
-        return Err(Error::new(ErrorKind::HistoryLost, "its rows have no keys"));
-    };
     let mut decided: HashSet<Key> = HashSet::new();
-    let mut undecided = |id: &Column, batch: &RecordBatch| -> Result<Option<RecordBatch>> {
-        let keys = keys_of_batch(id, batch).map_err(|error| {
+    let mut undecided = |batch: &RecordBatch| -> Result<Option<RecordBatch>> {
+        let keys = keys_of_batch(schema, batch).map_err(|error| {
             Error::new(
                 ErrorKind::InvalidData,
                 "cannot read the keys of changed rows",
@@ -424,7 +420,7 @@ fn send_changes(
         // In one commit the row that goes stands before the one that comes in its place.
         for (stored, file) in &inserted {
             read_rows(stored, file, schema, None, |batch| {
-                match undecided(id, &batch)? {
+                match undecided(&batch)? {
                     Some(batch) => send(RowChange::Upsert(batch)),
                     None => Ok(()),
                 }
@@ -437,7 +433,7 @@ fn send_changes(
                 file,
                 schema,
                 Some(&columns),
-                |batch| match undecided(id, &batch)? {
+                |batch| match undecided(&batch)? {
                     Some(batch) => send(RowChange::Delete(batch)),
                     None => Ok(()),
                 },

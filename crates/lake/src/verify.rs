@@ -13,7 +13,7 @@ use tributary_convert::Key;
 use tributary_convert::content::{self, RowReader};
 use tributary_convert::encode::EncodeError;
 use tributary_convert::extjson::{self, Mode};
-use tributary_convert::key::keys_of_column;
+use tributary_convert::key::keys_of_rows;
 use tributary_convert::raw::RawElements;
 use tributary_flow::verify::TakeFingerprints;
 use tributary_flow::{ComparedTable, ComparedTables, Fingerprint, FoundRow};
@@ -265,12 +265,9 @@ fn each_row(
         .columns()
         .last()
         .and_then(|column| column.as_string_opt::<i32>());
-    let mut keys = Vec::with_capacity(batch.num_rows());
-    match schema.columns.iter().position(|c| c.field == "_id") {
-        Some(at) => keys_of_column(&schema.columns[at], batch.column(at), rescued, &mut keys)
-            .map_err(failed)?,
-        None => keys.resize(batch.num_rows(), Key::null()),
-    }
+    let mut columns = schema.columns.iter().zip(batch.columns());
+    let id = columns.find(|(column, _)| column.field == "_id");
+    let keys = keys_of_rows(id, rescued, batch.num_rows()).map_err(failed)?;
     let mut reader = RowReader::new(&schema, &batch, rescued).map_err(failed)?;
     for (row, key) in keys.into_iter().enumerate() {
         each(&mut reader, row, key)?;

@@ -305,14 +305,14 @@ impl<D: Dialect> WarehouseTable<D> {
             let applied = dialect
                 .append(&work, &transaction, ready, step.makes)
                 .await?;
-            if key_of(work.columns).is_none() && applied.upserted > 0 {
-                return Err(no_key().on("table", &self.name));
-            }
             dialect.add_keys(&work, &transaction, &layout).await?;
             applied
         } else {
             dialect.merge(&work, &transaction, ready, &layout).await?
         };
+        if key_of(work.columns).is_none() && applied.upserted > 0 {
+            return Err(no_key().on("table", &self.name));
+        }
         let earlier = self.entry.as_ref().map_or(0, |entry| entry.sequence);
         let entry = Entry {
             sequence: earlier + 1,
@@ -454,7 +454,7 @@ struct Settled {
 }
 
 /// What is said of rows without a key.
-pub(crate) fn no_key() -> Error {
+fn no_key() -> Error {
     Error::new(ErrorKind::InvalidData, "the rows have no key")
         .remedy("a document whose _id is null cannot be a row here: leave its collection out")
 }

@@ -8,7 +8,7 @@ use bson::oid::ObjectId;
 use bson::{Bson, Document, doc};
 use proptest::collection::vec;
 use proptest::prelude::*;
-use tributary_convert::key::{Key, keys_of_column};
+use tributary_convert::key::{Key, keys_of_rows};
 use tributary_convert::raw::{RawElements, kind};
 use tributary_convert::recast::recast_batch;
 use tributary_convert::{DecodedBatch, Decoder, Naming};
@@ -130,23 +130,9 @@ fn ids() -> impl Strategy<Value = Vec<Bson>> {
 
 fn keys_of_batch(decoded: &DecodedBatch) -> Vec<Key> {
     let rescued = decoded.batch.columns().last().unwrap().as_string::<i32>();
-    let at = decoded
-        .schema
-        .columns
-        .iter()
-        .position(|column| column.field == "_id");
-    let mut keys = Vec::new();
-    match at {
-        Some(at) => keys_of_column(
-            &decoded.schema.columns[at],
-            decoded.batch.column(at),
-            Some(rescued),
-            &mut keys,
-        )
-        .unwrap(),
-        None => keys.resize(decoded.batch.num_rows(), Key::null()),
-    }
-    keys
+    let mut columns = decoded.schema.columns.iter().zip(decoded.batch.columns());
+    let id = columns.find(|(column, _)| column.field == "_id");
+    keys_of_rows(id, Some(rescued), decoded.batch.num_rows()).unwrap()
 }
 
 /// Checks the keys of the documents' tables, cut into batches and partitions, as they are written
@@ -464,8 +450,7 @@ fn a_key_without_column_is_taken_from_the_rescued_values() {
     let rescued = decoded.batch.columns().last().unwrap().as_string::<i32>();
     let column = tributary_model::Column::new("_id", ColumnType::ObjectId);
     let nulls = arrow::array::new_null_array(&arrow::datatypes::DataType::Utf8, documents.len());
-    let mut keys = Vec::new();
-    keys_of_column(&column, &nulls, Some(rescued), &mut keys).unwrap();
+    let keys = keys_of_rows(Some((&column, &nulls)), Some(rescued), nulls.len()).unwrap();
     let expected: Vec<Key> = documents
         .iter()
         .map(|d| Key::of_document(d).unwrap())
@@ -482,4 +467,12 @@ fn nesting_beyond_all_bounds_is_an_error() {
         nested = doc! { "a": nested };
     }
     assert!(Key::of_document(&doc! { "_id": nested }.to_vec().unwrap()).is_err());
+}
+
+#[test]
+fn rows_have_their_keys_in_a_table_that_keeps_a_schema_without_the_column() {
+    let documents = [Bson::Null, "a".into(), 1.into(), Bson::Null]
+        .map(|id| doc! { "x": 1, "_id": id, "y": "a" }.to_vec().unwrap());
+    check_kept(&documents);
+    check(&documents, 2);
 }

@@ -9,9 +9,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arrow::array::{AsArray, RecordBatch};
 use roaring::RoaringTreemap;
-use tributary_convert::key::{Key, keys_of_column};
+use tributary_convert::encode::EncodeError;
+use tributary_convert::key::{Key, keys_of_rows};
 use tributary_flow::Failpoint;
-use tributary_model::schema::{Column, RESCUED_COLUMN};
+use tributary_model::schema::RESCUED_COLUMN;
 use tributary_model::{Error, ErrorKind, Result, TableSchema};
 
 use super::rewrite::NewFile;
@@ -310,12 +311,9 @@ fn keys_of_file(
     schema: &TableSchema,
     mut each: impl FnMut(u64, Vec<Key>) -> Result<()>,
 ) -> Result<()> {
-    let Some(id) = schema.column("_id") else {
-        return Ok(());
-    };
     let mut first = 0;
     stored_file::read_foreign(file, Some(&["_id", RESCUED_COLUMN]), None, |batch| {
-        let keys = keys_of_batch(id, &batch).map_err(|error| {
+        let keys = keys_of_batch(schema, &batch).map_err(|error| {
             Error::new(ErrorKind::InvalidData, "cannot read the keys of a file")
                 .on("file", file)
                 .because(error)
@@ -327,18 +325,15 @@ fn keys_of_file(
     })
 }
 
-/// The keys of a batch's rows: `id` is the column `_id` in the table's settled schema.
+/// The keys of a batch's rows, whose column `_id` is as the table's settled schema has it, if the
+/// batch has one.
 pub(crate) fn keys_of_batch(
-    id: &Column,
+    schema: &TableSchema,
     batch: &RecordBatch,
-) -> Result<Vec<Key>, Box<dyn std::error::Error + Send + Sync>> {
-    let column = batch
-        .column_by_name("_id")
-        .ok_or("there is no column `_id`")?;
+) -> Result<Vec<Key>, EncodeError> {
+    let id = schema.column("_id").zip(batch.column_by_name("_id"));
     let rescued = batch
         .column_by_name(RESCUED_COLUMN)
         .and_then(|column| column.as_string_opt::<i32>());
-    let mut keys = Vec::with_capacity(batch.num_rows());
-    keys_of_column(id, column, rescued, &mut keys)?;
-    Ok(keys)
+    keys_of_rows(id, rescued, batch.num_rows())
 }

@@ -204,10 +204,7 @@ pub(super) async fn discard(live: &LiveTable, files: &[NewFile]) -> Result<()> {
 
 /// The keys of rows of a table with the settled schema `schema`.
 pub(super) fn keys_of_rows(schema: &TableSchema, batch: &RecordBatch) -> Result<Vec<Key>> {
-    let id = schema
-        .column("_id")
-        .ok_or_else(|| Error::new(ErrorKind::InvalidData, "the table has no column `_id`"))?;
-    keys_of_batch(id, batch).map_err(|error| {
+    keys_of_batch(schema, batch).map_err(|error| {
         Error::new(ErrorKind::InvalidData, "cannot read the keys of rows").because(error)
     })
 }

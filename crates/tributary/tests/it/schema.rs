@@ -154,6 +154,40 @@ async fn a_table_that_keeps_its_schema_rescues_what_does_not_fit() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn rows_are_told_apart_in_a_table_without_a_column_for_their_keys() {
+    for policy in ["rescue", "evolve"] {
+        let fixture = Fixture::new("nokey").await;
+        let c = collection(&fixture, "c");
+        c.insert_one(doc! { "_id": Bson::Null, "n": 1 })
+            .await
+            .unwrap();
+        once(&fixture, policy).ok();
+        assert_eq!(columns(&fixture, "c"), ["n int32"]);
+
+        // The row has its place in an index that is made anew.
+        std::fs::remove_dir_all(fixture.path("index")).unwrap();
+        c.update_one(doc! { "_id": Bson::Null }, doc! { "$set": { "n": 2 } })
+            .await
+            .unwrap();
+        once(&fixture, policy).ok();
+        assert_same(&fixture, "c");
+
+        c.insert_many([doc! { "_id": "a", "n": 3 }, doc! { "_id": "b", "n": 4 }])
+            .await
+            .unwrap();
+        once(&fixture, policy).ok();
+        std::fs::remove_dir_all(fixture.path("index")).unwrap();
+        c.update_many(doc! {}, doc! { "$inc": { "n": 10 } })
+            .await
+            .unwrap();
+        c.delete_one(doc! { "_id": "b" }).await.unwrap();
+        once(&fixture, policy).ok();
+        assert_same(&fixture, "c");
+        run(&["verify", &fixture.uri(), &fixture.lake()]).ok();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_table_that_waits_goes_on_when_it_is_approved_while_others_never_stop() {
     let fixture = Fixture::new("approve").await;
     let (a, b) = (collection(&fixture, "a"), collection(&fixture, "b"));

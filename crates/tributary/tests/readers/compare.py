@@ -436,11 +436,11 @@ def compare_rows(collection, rows, avro=False):
 
 
 def key_of_row(row):
-    """The key: in its column, or among the rescued values where that could not hold it."""
+    """The key: in its column, or among the rescued values where there is none that could hold it."""
     for entry in json.loads(row.get("_rescued_data") or "[]"):
-        if entry["path"] == "/_id" and row["_id"] is None:
+        if entry["path"] == "/_id" and row.get("_id") is None:
             return json_util.loads(json.dumps(entry["value"]), json_options=JSON_OPTIONS)
-    return row["_id"]
+    return row.get("_id")
 
 
 def canonical_key(value):

@@ -237,6 +237,7 @@ impl Dialect for Postgres {
 /// Makes the rows that have been staged those of the table.
 async fn merge(work: &Work<'_, PgType>, transaction: &Transaction<'_>) -> Result<()> {
     let Some(key) = key_of(work.columns) else {
+        // What has no key is no row here: nothing of it can be gone, and nothing comes.
         return Ok(());
     };
     let key = quoted(&key.name);

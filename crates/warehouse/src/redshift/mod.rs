@@ -24,7 +24,6 @@ use crate::layout::{Distribution, TableLayout};
 use crate::ledger::Entry;
 use crate::names::{NameRules, TableName, quoted};
 use crate::sink::RedshiftOptions;
-use crate::table::no_key;
 
 use staged::Staged;
 use types::RsType;
@@ -442,9 +441,6 @@ impl Dialect for Redshift {
         _is_new: bool,
     ) -> Result<Applied> {
         if !ready.is_empty() {
-            if key_of(work.columns).is_none() {
-                return Err(no_key().on("table", work.name));
-            }
             self.copy(work, transaction, ready).await?;
             self.insert(work, transaction, ready).await?;
         }
@@ -458,8 +454,10 @@ impl Dialect for Redshift {
         ready: &mut Staged,
         _layout: &TableLayout,
     ) -> Result<Applied> {
-        if !ready.is_empty() {
-            let key = key_of(work.columns).ok_or_else(|| no_key().on("table", work.name))?;
+        // What has no key is no row here: nothing of it can be gone, and nothing comes.
+        if let Some(key) = key_of(work.columns)
+            && !ready.is_empty()
+        {
             self.copy(work, transaction, ready).await?;
             let (table, key) = (work.name, quoted(&key.name));
             let delete =
