@@ -20,16 +20,17 @@ const NATIVE_STACK: usize = 4 << 20;
 /// The largest stack for which the engine looks at the limit; above, it would have none.
 const LARGEST_STACK: usize = 16 << 20;
 
-/// A thread of its own with its own JavaScript: its globals, its memory and its modules.
+/// A thread of its own with its own JavaScript and its own memory.
 ///
 /// Many runs may be in flight at once. Their code takes turns where it awaits something, so a function whose code
 /// does not pause holds up the others, at most for as long as a run may take; that time does not count as theirs.
-/// What functions keep in variables of their files lasts from run to run, until the memory is used up.
+///
+/// A run has globals and modules that no other in flight sees. Those of a run that ended well are used again by a later
+/// one, so what functions keep in variables of their files may be there, and may not; those of one that failed are not.
+/// Where there is no memory for more of them, runs wait for one another.
 ///
 /// A run ends when its function has returned and services have done what it asked of them, awaited or not; timers that
 /// are left then do not fire.
-///
-/// A promise that one run leaves to another in such a variable is settled as part of the run that made it.
 #[derive(Debug)]
 pub struct Isolate {
     outbox: Sender<Message>,

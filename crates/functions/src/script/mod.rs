@@ -19,6 +19,7 @@ mod modules;
 mod natives;
 mod pool;
 mod prelude;
+mod realm;
 mod thread;
 mod turns;
 

@@ -53,8 +53,7 @@ pub(super) fn raise(ctx: &Ctx<'_>, unwritable: Unwritable) -> Error {
 
 /// The classes of the context.
 fn with_types<'js, R>(ctx: &Ctx<'js>, act: impl FnOnce(&Types<'js>) -> Result<R>) -> Result<R> {
-    let types = ctx.userdata::<Types<'js>>().ok_or(Error::Unknown)?;
-    act(&types)
+    act(&*Types::of(ctx)?)
 }
 
 fn bytes_of<'js>(ctx: &Ctx<'js>, value: &Value<'js>) -> Result<Vec<u8>> {

@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use rquickjs::context::EvalOptions;
-use rquickjs::{Ctx, Error, Function, Object, Result, Value};
+use rquickjs::{Ctx, Function, Object, Result, Value};
 
 use super::bson::Types;
 use super::failure::INTERNAL;
@@ -57,8 +57,7 @@ impl<'js> Prelude<'js> {
         object.set("inspect", inspect.get::<_, Value<'js>>("inspect")?)?;
         let made: Object<'js> =
             part(ctx, "bson.js", include_str!("js/bson.js"))?.call((object.clone(),))?;
-        ctx.store_userdata(Types::new(ctx, &made)?)
-            .map_err(|_| Error::Unknown)?;
+        Types::new(ctx, &made)?.keep(ctx)?;
         let console: Object<'js> = part(ctx, "console.js", include_str!("js/console.js"))?
             .call((object.clone(), inspect.clone()))?;
 

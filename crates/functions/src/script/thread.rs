@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, SyncSender};
 
 use bytes::Bytes;
-use rquickjs::{Context, Ctx, Runtime, Value};
+use rquickjs::{Context, Ctx, Function, Runtime, Value};
 use tokio::sync::oneshot;
 use tracing::warn;
 
@@ -17,7 +17,7 @@ use super::bson::raw;
 use super::heap::{Heap, HeapAllocator};
 use super::host::Host;
 use super::modules::Files;
-use super::prelude::Prelude;
+use super::realm::Realm;
 use super::turns::Turns;
 use super::{Call, Limits, Outcome, Program};
 use crate::services::{ServiceError, Services};
@@ -189,6 +189,15 @@ impl Work {
         Ok(exit)
     }
 
+    /// Makes a context in an engine.
+    pub(super) fn realm<'js>(
+        &self,
+        engine: &Ctx<'js>,
+        host: &Rc<Host>,
+    ) -> rquickjs::Result<Realm<'js>> {
+        Realm::new(engine, host, &self.program, &self.files)
+    }
+
     fn turn<'js>(
         &self,
         ctx: &Ctx<'js>,
@@ -197,8 +206,10 @@ impl Work {
         ready: &mut VecDeque<Batch>,
         started: impl FnOnce(),
     ) -> Result<Exit, Unstarted> {
-        let prelude = match Prelude::install(ctx, host, &self.program, &self.files) {
-            Ok(prelude) if !heap.exceeded() => prelude,
+        // Native functions of all contexts inherit from the prototype of the first one made: it is that of no run.
+        Function::new(ctx.clone(), || ())?;
+        let first = match self.realm(ctx, host) {
+            Ok(realm) if !heap.exceeded() => realm,
             Ok(_) => return Err(Unstarted("the memory limit is too low".to_owned())),
             Err(rquickjs::Error::Exception) => {
                 let thrown = ctx.catch();
@@ -207,7 +218,7 @@ impl Work {
             Err(error) => return Err(error.into()),
         };
         started();
-        let mut turns = Turns::new(self, ctx.clone(), Rc::clone(host), Rc::clone(heap), prelude);
+        let mut turns = Turns::new(self, ctx.clone(), Rc::clone(host), Rc::clone(heap), first);
         let exit = turns.take(ready);
         turns.lose_all();
         Ok(exit)

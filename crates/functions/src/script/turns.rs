@@ -1,7 +1,5 @@
 //! The runs of one engine, which take turns.
 
-mod code;
-
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, HashMap, HashSet, VecDeque};
 use std::rc::Rc;
@@ -11,14 +9,13 @@ use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use rquickjs::promise::PromiseState;
-use rquickjs::{Ctx, Function, Promise, Value, qjs};
+use rquickjs::{Ctx, qjs};
 use tokio::task::AbortHandle;
 
 use super::bson::raw;
 use super::heap::Heap;
 use super::host::{Console, Current, Effect, Host, Verdict};
-use super::prelude::Prelude;
+use super::realm::{Realm, Returned};
 use super::thread::{Batch, Exit, Message, Work};
 use super::{Failure, FailureKind, Outcome};
 use crate::services::{ServiceError, ServiceScope};
@@ -38,16 +35,6 @@ const MOST_LEFT_JOBS: usize = 1_000_000;
 /// What came of a run.
 type Ending = Result<Bytes, Failure>;
 
-/// What a function returned.
-enum Returned<'js> {
-    /// It did not return yet.
-    Nothing,
-    /// A value.
-    Value(Value<'js>),
-    /// A promise of the value.
-    Promise(Promise<'js>),
-}
-
 /// A function that was called and has not ended.
 struct Run<'js> {
     batch: Batch,
@@ -57,8 +44,8 @@ struct Run<'js> {
     /// Which run it is to those outside.
     number: u64,
     request: Option<Bytes>,
-    has_request: bool,
     returned: Returned<'js>,
+    realm: Realm<'js>,
     /// What the function has returned, while services still do what it asked for and did not wait for.
     result: Option<Bytes>,
     scope: Option<Arc<dyn ServiceScope>>,
@@ -84,8 +71,8 @@ pub(super) struct Turns<'w, 'js> {
     ctx: Ctx<'js>,
     host: Rc<Host>,
     heap: Rc<Heap>,
-    prelude: Prelude<'js>,
-    functions: HashMap<String, Function<'js>>,
+    /// Contexts that no run has; those of the last runs come first again.
+    idle: Vec<Realm<'js>>,
     runs: BTreeMap<u64, Run<'js>>,
     timers: HashMap<u64, Timer>,
     due: BinaryHeap<Reverse<(Instant, u64)>>,
@@ -98,15 +85,14 @@ impl<'w, 'js> Turns<'w, 'js> {
         ctx: Ctx<'js>,
         host: Rc<Host>,
         heap: Rc<Heap>,
-        prelude: Prelude<'js>,
+        first: Realm<'js>,
     ) -> Self {
         Self {
             work,
             ctx,
             host,
             heap,
-            prelude,
-            functions: HashMap::new(),
+            idle: vec![first],
             runs: BTreeMap::new(),
             timers: HashMap::new(),
             due: BinaryHeap::new(),
@@ -117,7 +103,7 @@ impl<'w, 'js> Turns<'w, 'js> {
     /// Takes turns until the engine is not to be used any more. `ready` are the batches whose next call is to begin.
     pub(super) fn take(&mut self, ready: &mut VecDeque<Batch>) -> Exit {
         loop {
-            if let Some(message) = self.next_message(ready.is_empty()) {
+            if let Some(message) = self.next_message(ready.is_empty() || !self.has_room()) {
                 self.receive(message, ready);
                 // Answers that are there count before the deadlines of those who wait for them.
                 for _ in 1..MESSAGES_AT_ONCE {
@@ -131,15 +117,14 @@ impl<'w, 'js> Turns<'w, 'js> {
                 }
             }
             if self.exit.is_none()
+                && self.has_room()
                 && let Some(batch) = ready.pop_front()
             {
                 self.begin(batch, ready);
             }
             if self.exit.is_none() && !self.runs.is_empty() {
                 self.fire_timers(ready);
-                self.look_at_others(ready);
                 self.end_overdue(ready);
-                self.end_stuck(ready);
             }
             if let Some(exit) = self.exit {
                 return exit;
@@ -185,7 +170,7 @@ impl<'w, 'js> Turns<'w, 'js> {
                     .collect();
                 for id in abandoned {
                     if let Some(mut run) = self.runs.remove(&id) {
-                        self.forget(id, &mut run);
+                        self.give_up(&mut run);
                     }
                 }
             }
@@ -193,13 +178,46 @@ impl<'w, 'js> Turns<'w, 'js> {
         }
     }
 
+    /// Whether a run may begin: in a context that no other has, or in a new one that there is memory for.
+    fn has_room(&self) -> bool {
+        !self.idle.is_empty() || self.runs.is_empty() || self.heap.used() < self.heap.limit() / 2
+    }
+
+    /// A context for a run.
+    fn realm(&mut self) -> Result<Realm<'js>, Failure> {
+        if let Some(realm) = self.idle.pop() {
+            return Ok(realm);
+        }
+        let made = self.work.realm(&self.ctx, &self.host);
+        if self.heap.exceeded() {
+            self.exit.get_or_insert(Exit::Renew);
+            return Err(self.out_of_memory());
+        }
+        made.map_err(|_| {
+            self.ctx.catch();
+            self.exit.get_or_insert(Exit::Renew);
+            lost()
+        })
+    }
+
     /// Begins the next call of a batch.
     fn begin(&mut self, mut batch: Batch, ready: &mut VecDeque<Batch>) {
         let Some(call) = batch.calls.pop_front() else {
             return;
         };
-        let id = self.host.next_id();
         let started = Instant::now();
+        let realm = match self.realm() {
+            Ok(realm) => realm,
+            Err(failure) => {
+                batch.with(Outcome {
+                    result: Err(failure),
+                    console: Vec::new(),
+                    duration: started.elapsed(),
+                });
+                return;
+            }
+        };
+        let id = self.host.next_id();
         let run = Run {
             batch,
             started,
@@ -209,16 +227,22 @@ impl<'w, 'js> Turns<'w, 'js> {
                 .unwrap_or_else(|| started + Duration::from_secs(86_400 * 365)),
             console: Console::new(self.work.limits.console),
             number: call.run,
-            has_request: call.request.is_some(),
             request: call.request.clone(),
             returned: Returned::Nothing,
+            realm,
             result: None,
             scope: None,
             calls: HashMap::new(),
             timers: HashSet::new(),
         };
         self.runs.insert(id, run);
-        self.turn(id, ready, |turns, run| turns.call(run, &call));
+        self.turn(id, ready, |run| match run.realm.call(&call) {
+            Ok(returned) => {
+                run.returned = returned;
+                None
+            }
+            Err(failure) => Some(Err(failure)),
+        });
     }
 
     /// Lets code of a run execute, with all that follows from it at once, and looks what has come of the run.
@@ -226,7 +250,7 @@ impl<'w, 'js> Turns<'w, 'js> {
         &mut self,
         id: u64,
         ready: &mut VecDeque<Batch>,
-        act: impl FnOnce(&mut Self, &mut Run<'js>) -> Option<Ending>,
+        act: impl FnOnce(&mut Run<'js>) -> Option<Ending>,
     ) {
         let Some(mut run) = self.runs.remove(&id) else {
             return;
@@ -239,10 +263,10 @@ impl<'w, 'js> Turns<'w, 'js> {
             console: std::mem::replace(&mut run.console, Console::new(0)),
             request: run.request.take(),
         });
-        let mut ending = act(self, &mut run);
+        let mut ending = act(&mut run);
         self.drain();
         if ending.is_none() && run.result.is_none() {
-            ending = self.settled(&run);
+            ending = run.realm.settled(&run.returned);
             self.drain();
         }
         self.report_rejections(&run);
@@ -260,7 +284,7 @@ impl<'w, 'js> Turns<'w, 'js> {
                 self.exit.get_or_insert(Exit::Renew);
             }
             Some(Verdict::Abandoned) => {
-                self.forget(id, &mut run);
+                self.give_up(&mut run);
                 return;
             }
             Some(Verdict::Stopping) => {
@@ -281,7 +305,11 @@ impl<'w, 'js> Turns<'w, 'js> {
             Some(Err(failure)) => self.end(id, run, Err(failure), ready),
             None => {
                 self.apply(id, &mut run, effects);
-                self.runs.insert(id, run);
+                if run.waits() {
+                    self.runs.insert(id, run);
+                } else {
+                    self.end(id, run, Err(never_settled()), ready);
+                }
             }
         }
         let took = began.elapsed();
@@ -337,18 +365,12 @@ impl<'w, 'js> Turns<'w, 'js> {
         if rejections.is_empty() {
             return;
         }
-        let promise = |run: &Run<'js>| match &run.returned {
+        let own = match &run.returned {
             Returned::Promise(promise) => Some(raw::identity(promise.as_value())),
             _ => None,
         };
-        let own: Vec<usize> = self
-            .runs
-            .values()
-            .chain([run])
-            .filter_map(promise)
-            .collect();
         for (rejected, reason) in rejections {
-            if !own.contains(&rejected) {
+            if own != Some(rejected) {
                 self.host.print(
                     "error",
                     format!("a promise was rejected and nobody looked: {reason}"),
@@ -384,11 +406,8 @@ impl<'w, 'js> Turns<'w, 'js> {
                     run.timers.insert(timer);
                 }
                 Effect::ClearTimer(timer) => {
-                    self.timers.remove(&timer);
-                    if !run.timers.remove(&timer) {
-                        for other in self.runs.values_mut() {
-                            other.timers.remove(&timer);
-                        }
+                    if run.timers.remove(&timer) {
+                        self.timers.remove(&timer);
                     }
                 }
             }
@@ -402,12 +421,12 @@ impl<'w, 'js> Turns<'w, 'js> {
         result: Result<Bytes, ServiceError>,
         ready: &mut VecDeque<Batch>,
     ) {
-        self.turn(id, ready, |turns, run| {
+        self.turn(id, ready, |run| {
             // It may have been told already that nothing will come.
             run.calls.remove(&call)?;
-            match turns.deliver(call, result) {
+            match run.realm.deliver(call, result) {
                 Ok(()) => None,
-                Err(_) => Some(Err(turns.thrown(FailureKind::Thrown))),
+                Err(_) => Some(Err(run.realm.thrown(FailureKind::Thrown))),
             }
         });
     }
@@ -431,31 +450,10 @@ impl<'w, 'js> Turns<'w, 'js> {
                     run.timers.remove(&id);
                 }
             }
-            self.turn(owner, ready, |turns, _| {
-                match turns.prelude.fire.call::<_, ()>((id as f64,)) {
-                    Ok(()) => None,
-                    Err(_) => Some(Err(turns.thrown(FailureKind::Thrown))),
-                }
+            self.turn(owner, ready, |run| match run.realm.fire(id) {
+                Ok(()) => None,
+                Err(_) => Some(Err(run.realm.thrown(FailureKind::Thrown))),
             });
-        }
-    }
-
-    /// Ends runs whose promise was settled in the turn of another one.
-    fn look_at_others(&mut self, ready: &mut VecDeque<Batch>) {
-        let settled = |run: &Run<'js>| match &run.returned {
-            Returned::Promise(promise) => {
-                run.result.is_none() && promise.state() != PromiseState::Pending
-            }
-            _ => false,
-        };
-        while self.exit.is_none()
-            && let Some(id) = self
-                .runs
-                .iter()
-                .find(|(_, run)| settled(run))
-                .map(|(id, _)| *id)
-        {
-            self.turn(id, ready, |_, _| None);
         }
     }
 
@@ -484,39 +482,36 @@ impl<'w, 'js> Turns<'w, 'js> {
         }
     }
 
-    /// Ends all runs where nothing is left that any of them could wait for.
-    fn end_stuck(&mut self, ready: &mut VecDeque<Batch>) {
-        if self.exit.is_some() || self.runs.values().any(Run::waits) {
-            return;
-        }
-        for (id, run) in std::mem::take(&mut self.runs) {
-            let failure = Failure::of(
-                FailureKind::NeverSettled,
-                "Error",
-                "the promise that the function returned is not settled, and nothing is left that could settle it",
-            );
-            self.end(id, run, Err(failure), ready);
-        }
-    }
-
     /// Ends a run: what it left open is closed, and whoever waits is told, or the next call of its batch is ready.
+    ///
+    /// Its context is used again where it ended well: what a run that failed has left there may be half done.
     fn end(&mut self, id: u64, mut run: Run<'js>, ending: Ending, ready: &mut VecDeque<Batch>) {
-        self.forget(id, &mut run);
+        let timers: Vec<u64> = run.timers.iter().copied().collect();
+        let calls: Vec<u64> = run.calls.keys().copied().collect();
+        self.give_up(&mut run);
+        // Nothing of the run is kept while the memory that it leaves is looked at.
+        run.returned = Returned::Nothing;
+        let is_usable = ending.is_ok() && self.exit.is_none() && !self.is_nearly_full();
+        if is_usable && run.realm.forget(id, timers, calls).is_ok() {
+            self.idle.push(run.realm);
+        } else {
+            drop(run.realm);
+            self.ctx.catch();
+            if self.is_nearly_full() {
+                self.idle.clear();
+                self.ctx.run_gc();
+                if self.runs.is_empty() && self.is_nearly_full() {
+                    self.exit.get_or_insert(Exit::Renew);
+                }
+            }
+        }
         let outcome = Outcome {
             result: ending,
             console: run.console.into_lines(),
             duration: run.started.elapsed(),
         };
-        // Nothing of the run is kept while the memory that it leaves is looked at.
-        run.returned = Returned::Nothing;
         if let Some(batch) = run.batch.with(outcome) {
             ready.push_back(batch);
-        }
-        if self.runs.is_empty() && self.is_nearly_full() {
-            self.ctx.run_gc();
-            if self.is_nearly_full() {
-                self.exit.get_or_insert(Exit::Renew);
-            }
         }
     }
 
@@ -525,32 +520,35 @@ impl<'w, 'js> Turns<'w, 'js> {
         self.heap.used() > self.heap.limit() / 8 * 7
     }
 
-    fn forget(&mut self, id: u64, run: &mut Run<'js>) {
-        for task in run.calls.values() {
+    /// Lets go of what a run waits for.
+    fn give_up(&mut self, run: &mut Run<'js>) {
+        for (_, task) in run.calls.drain() {
             task.abort();
         }
         run.scope = None;
-        for timer in &run.timers {
-            self.timers.remove(timer);
+        for timer in run.timers.drain() {
+            self.timers.remove(&timer);
         }
-        if self.exit.is_none() {
-            let numbers = |ids: &mut dyn Iterator<Item = u64>| -> Vec<f64> {
-                ids.map(|id| id as f64).collect()
-            };
-            let mut done = Ok(());
-            if !run.timers.is_empty() {
-                let timers = numbers(&mut run.timers.drain());
-                done = self.prelude.forget_timers.call((timers,));
-            }
-            if done.is_ok() && (run.has_request || !run.calls.is_empty()) {
-                let calls = numbers(&mut run.calls.drain().map(|(call, _)| call));
-                done = self.prelude.forget.call((id as f64, calls));
-            }
-            if done.is_err() {
-                self.ctx.catch();
-                self.exit = Some(Exit::Renew);
-            }
-        }
+    }
+
+    /// The failure of a run that is not done in time.
+    fn timed_out(&self) -> Failure {
+        let limit = self.work.limits.timeout;
+        Failure::of(
+            FailureKind::TimedOut,
+            "TimeoutError",
+            format!("the function was not done within {limit:?}"),
+        )
+    }
+
+    /// The failure of a run that used up the memory.
+    fn out_of_memory(&self) -> Failure {
+        let limit = self.work.limits.memory;
+        Failure::of(
+            FailureKind::OutOfMemory,
+            "InternalError",
+            format!("the functions of the thread took more than {limit} bytes of memory"),
+        )
     }
 
     /// Tells those who wait for a run that it is lost, as the engine is.
@@ -568,6 +566,15 @@ impl<'w, 'js> Turns<'w, 'js> {
             });
         }
     }
+}
+
+/// The failure of a run that waits for what cannot come.
+fn never_settled() -> Failure {
+    Failure::of(
+        FailureKind::NeverSettled,
+        "Error",
+        "the promise that the function returned is not settled, and nothing is left that could settle it",
+    )
 }
 
 /// The failure of a run whose engine ended for another reason than the run.

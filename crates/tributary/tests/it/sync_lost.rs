@@ -1,14 +1,15 @@
 //! Positions that the source does not know any more, and those that it never knew.
 
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bson::{Document, Timestamp, doc};
+use futures::TryStreamExt;
 use rand::Rng;
 use serde_json::{Value, json};
 use tributary_testkit::{Mongod, Signal, send_signal};
 
-use crate::support::{Run, files_below, run_command};
+use crate::support::{LIMIT, Run, files_below, run_command};
 use crate::sync_faults::{Failing, Place, fill, forget, forgetful, shared};
 
 /// What the last commit of a table says of itself that was made with a position.
@@ -246,6 +247,24 @@ async fn accepting_a_loss_is_recorded_once_through_kills() {
     assert_eq!(place.count("c", "_id < 50 OR _id >= 60"), Some(60));
 }
 
+/// Waits until no change stream waits for events at the server.
+async fn until_answered(mongod: &Mongod) {
+    let admin = mongod.client().await.unwrap().database("admin");
+    let pipeline = [
+        doc! { "$currentOp": {} },
+        doc! { "$match": { "active": true, "command.getMore": { "$exists": true } } },
+    ];
+    let deadline = Instant::now() + LIMIT;
+    loop {
+        let waiting = admin.aggregate(pipeline.clone()).await.unwrap();
+        if waiting.try_collect::<Vec<_>>().await.unwrap().is_empty() {
+            return;
+        }
+        assert!(Instant::now() < deadline, "a change stream waits");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn history_that_is_lost_during_a_pause_is_handled_as_chosen() {
     for choice in ["fail", "accept", "reload"] {
@@ -258,6 +277,7 @@ async fn history_that_is_lost_during_a_pause_is_handled_as_chosen() {
         send_signal(&sync.child, Signal::STOP).unwrap();
         // What it has asked for already is still to come, and this answers it.
         fill(&place, "c", 100..101).await;
+        until_answered(&mongod).await;
         forget(&mongod, async |_| {}).await;
         fill(&place, "c", 50..60).await;
         forget(&mongod, async |_| {}).await;

@@ -22,6 +22,10 @@ pub(crate) mod raw;
 mod read;
 mod write;
 
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+
 use rquickjs::{Ctx, Error, Function, JsLifetime, Object, Result, Value};
 use tributary_convert::raw::kind;
 
@@ -88,12 +92,54 @@ pub(crate) struct Types<'js> {
     entries: Function<'js>,
 }
 
+/// The classes of each context of an engine, by the context's address.
+#[derive(Default)]
+struct TypesOfContexts<'js>(RefCell<HashMap<usize, Rc<Types<'js>>>>);
+
 // SAFETY: the type is the same but for the lifetime of its values.
-unsafe impl<'js> JsLifetime<'js> for Types<'js> {
-    type Changed<'to> = Types<'to>;
+unsafe impl<'js> JsLifetime<'js> for TypesOfContexts<'js> {
+    type Changed<'to> = TypesOfContexts<'to>;
+}
+
+fn address(ctx: &Ctx<'_>) -> usize {
+    ctx.as_raw().as_ptr() as usize
 }
 
 impl<'js> Types<'js> {
+    /// Those of a context.
+    ///
+    /// # Errors
+    /// The context has none.
+    pub(crate) fn of(ctx: &Ctx<'js>) -> Result<Rc<Self>> {
+        let all = ctx.userdata::<TypesOfContexts<'js>>();
+        let all = all.ok_or(Error::Unknown)?;
+        let types = all.0.borrow().get(&address(ctx)).cloned();
+        types.ok_or(Error::Unknown)
+    }
+
+    /// Makes them those of a context, until [`forget`](Self::forget).
+    ///
+    /// # Errors
+    /// What the engine says.
+    pub(crate) fn keep(self, ctx: &Ctx<'js>) -> Result<()> {
+        if ctx.userdata::<TypesOfContexts<'js>>().is_none() {
+            ctx.store_userdata(TypesOfContexts::default())
+                .map_err(|_| Error::Unknown)?;
+        }
+        let all = ctx.userdata::<TypesOfContexts<'js>>();
+        let all = all.ok_or(Error::Unknown)?;
+        all.0.borrow_mut().insert(address(ctx), Rc::new(self));
+        Ok(())
+    }
+
+    /// Lets go of those of a context, whose values they are.
+    pub(crate) fn forget(ctx: &Ctx<'js>) {
+        if let Some(all) = ctx.userdata::<TypesOfContexts<'js>>() {
+            let types = all.0.borrow_mut().remove(&address(ctx));
+            drop(types);
+        }
+    }
+
     /// Takes what the prelude made.
     ///
     /// # Errors

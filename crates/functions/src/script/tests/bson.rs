@@ -34,7 +34,7 @@ impl There {
 
     fn and_back(&self, document: &[u8]) -> Vec<u8> {
         self.0.with(|ctx| {
-            let types = ctx.userdata::<Types<'_>>().unwrap();
+            let types = Types::of(&ctx).unwrap();
             let value = read_field(&ctx, &types, document, Reading::Exact).unwrap();
             write_field(&types, &value).unwrap()
         })

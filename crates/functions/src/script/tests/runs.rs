@@ -140,15 +140,19 @@ async fn a_function_that_is_missing_or_exports_none_is_not_loaded() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_that_throws_when_it_is_loaded_is_tried_again() {
-    let isolate = isolate(
-        "globalThis.tries = (globalThis.tries ?? 0) + 1;\nif (tries < 2) throw new Error('not yet');\nexports = () => tries;",
+    let once = "globalThis.tries = (globalThis.tries ?? 0) + 1;\nif (tries < 2) throw new Error('not yet');\nexports = () => tries;";
+    let twice = "exports = () => [1, 2].map(() => { try { return require('./f')(); } catch (error) { return error.message; } });";
+    let isolate = start(
+        program(&[("f", once), ("twice", twice)]),
+        short(),
+        &Fake::idle(),
     );
     let first = isolate.run(call("f", vec![])).await;
     assert_eq!(failed(&first).kind, FailureKind::Thrown);
     assert_eq!(failed(&first).place, Some(("functions/f.js".to_owned(), 2)));
     assert_eq!(
-        returned(&isolate.run(call("f", vec![])).await),
-        Some(Bson::Int32(2))
+        returned(&isolate.run(call("twice", vec![])).await),
+        Some(::bson::bson!(["not yet", 2]))
     );
 }
 
@@ -239,7 +243,7 @@ async fn calls_in_order_stop_behind_the_first_failure() {
     assert_eq!(failed(&outcomes[2]).message, "two");
     assert_eq!(
         returned(&isolate.run(call("f", vec![Bson::Int32(0)])).await),
-        Some(Bson::Int32(4))
+        Some(Bson::Int32(1))
     );
     assert!(isolate.run_in_order(Vec::new()).await.is_empty());
 }
@@ -271,18 +275,79 @@ async fn many_runs_are_in_flight_at_once() {
     until("the scopes are closed", || fake.open() == 0).await;
 }
 
+/// A function that keeps what it was given in a global, in a variable of its file and in a prototype while it waits.
+const KEEPS: &str = "let kept;\nexports = async (n) => { given = n; kept = n; Array.prototype.n = n; await context.services.get('mongodb-atlas').db('d').collection('c').findOne({ n }); return [given, kept, [].n]; };";
+
 #[tokio::test(flavor = "multi_thread")]
-async fn a_promise_of_another_run_is_waited_for() {
-    let fake = Fake::new(|_, _| Reply::Late(Duration::from_millis(100), Bson::Int32(9)));
-    let text = "let shared;\nexports = async () => { shared ??= context.services.get('mongodb-atlas').db('d').collection('c').findOne({}); return shared; };";
+async fn runs_in_flight_see_nothing_of_each_other() {
+    let fake = Fake::new(|_, arguments| {
+        let filter = arguments.get_document("filter").unwrap();
+        let n = u64::try_from(filter.get_i32("n").unwrap()).unwrap();
+        Reply::Late(Duration::from_millis(50 + n % 7 * 10), Bson::Null)
+    });
+    let isolate = start(program(&[("f", KEEPS)]), short(), &fake);
+    for _ in 0..3 {
+        let runs = (0..20).map(|n| isolate.run(call("f", vec![Bson::Int32(n)])));
+        for (n, outcome) in (0..).zip(futures::future::join_all(runs).await) {
+            assert_eq!(returned(&outcome), Some(::bson::bson!([n, n, n])));
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_run_that_ended_well_keeps_is_there_for_the_next_and_what_one_that_failed_did_is_not()
+ {
+    let text = "let count = 0;\nlet connected;\nexports = async (fails) => { count += 1; connected ??= fails ? Promise.reject(new Error('refused')) : Promise.resolve(7); return [count, await connected]; };";
+    let isolate = isolate(text);
+    let run = |fails: bool| isolate.run(call("f", vec![Bson::Boolean(fails)]));
+    for _ in 0..2 {
+        assert_eq!(failed(&run(true).await).message, "refused");
+        assert_eq!(returned(&run(false).await), Some(::bson::bson!([1, 7])));
+        assert_eq!(returned(&run(true).await), Some(::bson::bson!([2, 7])));
+        let unawaited = isolate
+            .run(call("f", vec![doc! { "toJSON": 1 }.into()]))
+            .await;
+        assert_eq!(returned(&unawaited), Some(::bson::bson!([3, 7])));
+        // Whatever fails has its context gone, be it in another function.
+        let missing = isolate.run(call("missing", vec![])).await;
+        assert_eq!(failed(&missing).kind, FailureKind::NotLoaded);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn contexts_of_runs_that_failed_leave_no_memory_behind() {
+    let fake = Fake::new(|_, _| Reply::Never);
+    let waits = "exports = () => context.services.get('mongodb-atlas').db('d').collection('c').findOne({});";
+    let fails = "const kept = new Uint8Array(1 << 20); const self = { kept }; self.self = self; globalThis.self = self;\nexports = async () => { setTimeout(() => self, 1e6); await null; throw new Error('no'); };";
+    let isolate = start(program(&[("waits", waits), ("f", fails)]), short(), &fake);
+    let mut waiting = Box::pin(isolate.run(call("waits", vec![])));
+    for _ in 0..100 {
+        tokio::select! {
+            outcome = &mut waiting => panic!("{outcome:?}"),
+            outcome = isolate.run(call("f", vec![])) => assert_eq!(failed(&outcome).message, "no"),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn more_runs_than_memory_holds_contexts_for_wait_for_one_another() {
+    let fake = Fake::new(|_, _| Reply::Late(Duration::from_millis(20), Bson::Int32(1)));
+    let text = "const kept = new Uint8Array(4 << 20).fill(1);\nexports = async () => (await context.services.get('mongodb-atlas').db('d').collection('c').findOne({})) + kept[0];";
     let isolate = start(program(&[("f", text)]), short(), &fake);
-    let (one, two) = tokio::join!(
-        isolate.run(call("f", vec![])),
-        isolate.run(call("f", vec![]))
-    );
-    assert_eq!(returned(&one), Some(Bson::Int32(9)));
-    assert_eq!(returned(&two), Some(Bson::Int32(9)));
-    assert_eq!(fake.operations().len(), 1);
+    let runs = (0..60).map(|_| isolate.run(call("f", vec![])));
+    for outcome in futures::future::join_all(runs).await {
+        assert_eq!(returned(&outcome), Some(Bson::Int32(2)));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_functions_of_a_context_are_its_own() {
+    let text = "exports = async () => { await null; return Object.getOwnPropertyNames(globalThis).filter((name) => typeof globalThis[name] === 'function' && !(globalThis[name] instanceof Function)); };";
+    let isolate = isolate(text);
+    let runs = (0..3).map(|_| isolate.run(call("f", vec![])));
+    for outcome in futures::future::join_all(runs).await {
+        assert_eq!(returned(&outcome), Some(::bson::bson!([])));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
