@@ -47,8 +47,6 @@ pub struct Asked {
     pub method: Method,
     /// The route, with `/` in front, decoded.
     pub route: String,
-    /// The path as it was asked for.
-    pub path: String,
     /// The query as it was sent, without `?`.
     pub query: String,
     /// Its headers.

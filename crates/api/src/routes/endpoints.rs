@@ -35,7 +35,6 @@ pub(super) async fn answer(
     let mut asked = Asked {
         method: parts.method,
         route: format!("/{route}"),
-        path: parts.uri.path().to_owned(),
         query: parts.uri.query().unwrap_or_default().to_owned(),
         headers: parts.headers,
         body: Bytes::new(),

@@ -160,7 +160,7 @@ impl Endpoints {
     }
 
     async fn call(&self, endpoint: &Endpoint, request: HttpRequest) -> Outcome {
-        let return_type = match endpoint.return_type {
+        let return_type = match request.accepted().unwrap_or(endpoint.return_type) {
             ReturnType::Json => "JSON",
             ReturnType::Ejson => "EJSON",
         };
@@ -191,7 +191,7 @@ fn is_admitted(validation: &Validation, request: &HttpRequest) -> bool {
     match validation {
         Validation::None => true,
         Validation::SecretAsQueryParam(secret) => {
-            is_same(request.query("secret").as_deref(), secret.as_str())
+            is_same(request.secret_of_query().as_deref(), secret.as_str())
         }
         Validation::SecretAsHeader(secret) => is_same(request.header("secret"), secret.as_str()),
         Validation::VerifyPayload(_) => signature(request).is_some(),

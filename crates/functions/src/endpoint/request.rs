@@ -6,7 +6,11 @@ use bson::{Bson, Document, doc};
 use bytes::Bytes;
 
 use super::binary;
+use crate::app::ReturnType;
 use crate::services::canonical_name;
+
+/// The parameter of a query that proves that a request may be answered.
+const SECRET: &str = "secret";
 
 /// A request to an endpoint.
 #[derive(Debug, Clone, Default)]
@@ -15,8 +19,6 @@ pub struct HttpRequest {
     pub method: String,
     /// The route, with `/` in front, decoded.
     pub route: String,
-    /// The address that was asked, without its query.
-    pub url: String,
     /// The query as it was sent, without `?`.
     pub raw_query: String,
     /// Names and values.
@@ -36,19 +38,42 @@ impl HttpRequest {
             .map(|(_, value)| value.as_str())
     }
 
-    /// The parameters of the query, decoded.
-    fn parameters(&self) -> Vec<(String, String)> {
-        url::form_urlencoded::parse(self.raw_query.as_bytes())
-            .into_owned()
-            .collect()
+    /// The secret that the query names, decoded.
+    pub(super) fn secret_of_query(&self) -> Option<String> {
+        let mut parameters = url::form_urlencoded::parse(self.raw_query.as_bytes());
+        parameters
+            .find(|(name, _)| name == SECRET)
+            .map(|(_, value)| value.into_owned())
     }
 
-    /// The first value of a parameter.
-    pub(super) fn query(&self, name: &str) -> Option<String> {
-        let mut parameters = self.parameters().into_iter();
-        parameters
-            .find(|(known, _)| known == name)
-            .map(|(_, value)| value)
+    /// The query without its secrets, which are none of a function's business.
+    fn query(&self) -> String {
+        let names_secret = |pair: &str| {
+            let mut parameters = url::form_urlencoded::parse(pair.as_bytes());
+            parameters.any(|(name, _)| name == SECRET)
+        };
+        let pairs = self.raw_query.split('&');
+        let kept: Vec<&str> = pairs.filter(|pair| !names_secret(pair)).collect();
+        kept.join("&")
+    }
+
+    /// What the result is to be written as, where the request says so.
+    pub(super) fn accepted(&self) -> Option<ReturnType> {
+        let mut best = None;
+        for given in self.header("accept")?.split(',') {
+            let mut parts = given.split(';').map(str::trim);
+            let return_type = match parts.next() {
+                Some(name) if name.eq_ignore_ascii_case("application/json") => ReturnType::Json,
+                Some(name) if name.eq_ignore_ascii_case("application/ejson") => ReturnType::Ejson,
+                _ => continue,
+            };
+            let weight = parts.find_map(|part| part.strip_prefix("q="));
+            let weight: f32 = weight.map_or(1.0, |weight| weight.parse().unwrap_or(0.0));
+            if weight > best.map_or(0.0, |(best, _)| best) {
+                best = Some((weight, return_type));
+            }
+        }
+        best.map(|(_, return_type)| return_type)
     }
 
     /// Names and values of headers, all of one name together, as `{ name: [values] }`.
@@ -69,9 +94,9 @@ impl HttpRequest {
     /// What the function is given: `{ query, headers, body }`.
     pub(super) fn argument(&self) -> Document {
         let mut query = Document::new();
-        for (name, value) in self.parameters() {
+        for (name, value) in url::form_urlencoded::parse(self.query().as_bytes()) {
             if !name.contains('\0') && !query.contains_key(&name) {
-                query.insert(name, value);
+                query.insert(name, value.into_owned());
             }
         }
         let mut argument = doc! { "query": query, "headers": self.header_lists() };
@@ -85,8 +110,8 @@ impl HttpRequest {
     pub(super) fn context(&self, app: &str, function: &str) -> Document {
         let mut context = doc! {
             "httpMethod": &self.method,
-            "rawQueryString": &self.raw_query,
-            "webhookUrl": &self.url,
+            "rawQueryString": self.query(),
+            "webhookUrl": &self.route,
             "requestHeaders": self.header_lists(),
             "service": app,
             "action": function,

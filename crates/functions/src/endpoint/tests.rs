@@ -115,7 +115,6 @@ fn request() -> HttpRequest {
     HttpRequest {
         method: "POST".to_owned(),
         route: "/orders".to_owned(),
-        url: "/app/shop/endpoint/orders".to_owned(),
         raw_query: "a=1&a=2&b=%C3%A4".to_owned(),
         headers: vec![
             ("content-type".to_owned(), "application/json".to_owned()),
@@ -167,6 +166,75 @@ async fn a_function_is_given_the_request_and_what_it_returns_is_sent() {
     assert_eq!(runs.len(), 1);
     assert_eq!(runs[0].cause, "endpoint POST /orders");
     assert_eq!(runs[0].console, [("log".to_owned(), "asked".to_owned())]);
+}
+
+#[tokio::test]
+async fn a_function_is_not_given_the_secret_of_a_query() {
+    let (endpoints, _) = endpoints(
+        "exports = ({ query }) => {
+            const { rawQueryString, webhookUrl } = context.request;
+            return { query, rawQueryString, webhookUrl };
+        };",
+        |endpoint| {
+            let secret = Secret::from("s3cr3t".to_owned());
+            endpoint.validation = Validation::SecretAsQueryParam(secret);
+        },
+    );
+    for (asked, raw) in [
+        ("a=1&secret=s3cr3t&b=%C3%A4&a=2", "a=1&b=%C3%A4&a=2"),
+        ("secret=s3cr3t&a=1&&b=%C3%A4", "a=1&&b=%C3%A4"),
+        (
+            "a=1&s%65cret=s3cr3t&secret=x&b=%C3%A4&secret",
+            "a=1&b=%C3%A4",
+        ),
+    ] {
+        let request = HttpRequest {
+            raw_query: asked.to_owned(),
+            ..request()
+        };
+        let response = endpoints.answer(request).await;
+        assert_eq!(response.status, 200, "{}", text(&response));
+        let said: serde_json::Value = serde_json::from_slice(&response.body).unwrap();
+        let expected = serde_json::json!({
+            "query": { "a": "1", "b": "ä" },
+            "rawQueryString": raw,
+            "webhookUrl": "/orders",
+        });
+        assert_eq!(said, expected, "{asked}");
+    }
+}
+
+#[tokio::test]
+async fn a_request_may_say_in_which_form_it_takes_the_result() {
+    let source = "exports = () => BSON.Long.fromString('5');";
+    let (json, _) = endpoints(source, |_| {});
+    let (extended, _) = endpoints(source, |endpoint| endpoint.return_type = ReturnType::Ejson);
+    for (accept, in_json, in_extended) in [
+        ("application/ejson", true, true),
+        ("application/json", false, false),
+        ("*/*", false, true),
+        (
+            "text/html, Application/EJSON;q=0.9, application/json;q=0.8",
+            true,
+            true,
+        ),
+        ("application/ejson;q=0, */*", false, true),
+        ("application/json, application/ejson", false, false),
+    ] {
+        for (endpoints, is_extended) in [(&json, in_json), (&extended, in_extended)] {
+            let request = HttpRequest {
+                headers: vec![("accept".to_owned(), accept.to_owned())],
+                ..request()
+            };
+            let response = endpoints.answer(request).await;
+            let (body, content_type) = match is_extended {
+                true => (r#"{"$numberLong":"5"}"#, "application/ejson"),
+                false => ("5", "application/json"),
+            };
+            assert_eq!(text(&response), body, "{accept}");
+            assert_eq!(response.headers[0].1, content_type, "{accept}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -38,7 +38,6 @@ fn request_of(asked: Asked) -> HttpRequest {
     HttpRequest {
         method: asked.method.as_str().to_owned(),
         route: asked.route,
-        url: asked.path,
         raw_query: asked.query,
         headers: headers.collect(),
         body: asked.body,
