@@ -203,9 +203,9 @@ impl<'js> Types<'js> {
         second: Option<&Value<'js>>,
     ) -> Result<Value<'js>> {
         let object = raw::object_of(self.prototype(kind)?)?;
-        raw::define_hidden(&object, self.first, first)?;
+        raw::define_named(&object, self.first, first)?;
         if let Some(second) = second {
-            raw::define_hidden(&object, self.second, second)?;
+            raw::define_named(&object, self.second, second)?;
         }
         Ok(object.into_value())
     }

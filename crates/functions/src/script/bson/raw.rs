@@ -68,8 +68,8 @@ pub(crate) fn define<'js>(object: &Object<'js>, key: &[u8], value: &Value<'js>) 
     }
 }
 
-/// Defines an own property that is not enumerable.
-pub(crate) fn define_hidden<'js>(
+/// Defines an own property by a name that is at hand.
+pub(crate) fn define_named<'js>(
     object: &Object<'js>,
     name: Name,
     value: &Value<'js>,
@@ -78,7 +78,7 @@ pub(crate) fn define_hidden<'js>(
     unsafe {
         let raw = object.ctx().as_raw().as_ptr();
         let held = qjs::JS_DupValue(raw, value.as_raw());
-        let flags = (qjs::JS_PROP_CONFIGURABLE | qjs::JS_PROP_WRITABLE) as qjs::c_int;
+        let flags = qjs::JS_PROP_C_W_E as qjs::c_int;
         if qjs::JS_DefinePropertyValue(raw, object.as_raw(), name.0, held, flags) < 0 {
             Err(Error::Exception)
         } else {

@@ -1,15 +1,13 @@
-// The classes of BSON values. What a value holds is kept under symbols, so that neither `for…in` nor
-// `Object.keys` nor a spread shows it; the native side makes and reads values by these symbols.
+// The classes of BSON values. What a value holds is kept under symbols, which neither `for…in` nor `Object.keys`
+// nor JSON shows, while whoever compares or copies objects finds it; the native side makes and reads values by them.
 (function (host) {
   const FIRST = Symbol("bson.first");
   const SECOND = Symbol("bson.second");
   const INSPECT = Symbol.for("nodejs.util.inspect.custom");
 
   function hold(target, first, second) {
-    Object.defineProperty(target, FIRST, { value: first, writable: true, configurable: true });
-    if (second !== undefined) {
-      Object.defineProperty(target, SECOND, { value: second, writable: true, configurable: true });
-    }
+    target[FIRST] = first;
+    if (second !== undefined) target[SECOND] = second;
   }
 
   // Functions written for Atlas construct BSON values with and without `new`.

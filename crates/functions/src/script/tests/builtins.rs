@@ -157,3 +157,82 @@ async fn extended_json_is_written_and_read() {
         assert_eq!(value_of(expression).await, value, "{expression}");
     }
 }
+
+/// Functions that make values of the classes, each another one of every number.
+const MAKERS: &str = "
+const makers = {
+  id: (n) => BSON.ObjectId(String(n).repeat(24)), long: (n) => BSON.Long(n), decimal: (n) => BSON.Decimal128.fromString(`1.${n}`),
+  binary: (n) => BSON.Binary.fromHex(`0${n}`), subtype: (n) => BSON.Binary.fromHex('00', n), time: (n) => BSON.Timestamp(n, 0),
+  increment: (n) => BSON.Timestamp(0, n), regex: (n) => BSON.BSONRegExp(`a${n}`), options: (n) => BSON.BSONRegExp('a', n ? 'i' : ''),
+  code: (n) => BSON.Code('x', { n }), symbol: (n) => BSON.BSONSymbol(`s${n}`), pointer: (n) => BSON.DBPointer('a.b', String(n).repeat(24)),
+};
+const made = { ...makers, int: (n) => BSON.Int32(n), double: (n) => BSON.Double(n), uuid: (n) => BSON.UUID(String(n).repeat(32)) };
+const read = (value) => EJSON.parse(EJSON.stringify({ value }), { relaxed: false }).value;
+const assert = require('assert');
+const { isDeepStrictEqual } = require('util');
+const isRefused = (act) => { try { act(); return false; } catch (error) { return error.name === 'AssertionError'; } };
+";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn values_of_a_class_are_compared_by_what_they_hold() {
+    let text = format!(
+        "{MAKERS}
+const wrong = [];
+const compare = (name, one, same, other) => {{
+  const right = isDeepStrictEqual(one, same) && !isDeepStrictEqual(one, other)
+    && !isRefused(() => assert.deepStrictEqual({{ one }}, {{ one: same }})) && isRefused(() => assert.deepStrictEqual({{ one }}, {{ one: other }}))
+    && !isRefused(() => assert.deepEqual([one], [same])) && isRefused(() => assert.deepEqual([one], [other]));
+  if (!right) wrong.push(name);
+}};
+for (const [name, make] of Object.entries(made)) compare(name, make(0), make(0), make(1));
+for (const [name, make] of Object.entries(makers)) compare(`${{name}} read`, read(make(0)), make(0), read(make(1)));
+exports = () => wrong;"
+    );
+    assert_eq!(result_of(&text).await, Bson::Array(vec![]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn copies_of_values_of_a_class_are_such_values() {
+    // As lodash does it.
+    let text = format!(
+        "{MAKERS}
+const copied = (value) => {{
+  if (typeof value !== 'object' || value === null) return value;
+  if (value instanceof Uint8Array) return value.slice();
+  const copy = Array.isArray(value) ? [] : Object.create(Object.getPrototypeOf(value));
+  const symbols = Object.getOwnPropertySymbols(value).filter((key) => Object.prototype.propertyIsEnumerable.call(value, key));
+  for (const key of [...Object.keys(value), ...symbols]) copy[key] = copied(value[key]);
+  return copy;
+}};
+exports = () => {{
+  const wrong = [];
+  for (const [name, make] of Object.entries(made)) {{
+    for (const value of [make(1), read(make(1))]) {{
+      const whole = EJSON.stringify({{ value, list: [value] }});
+      if (EJSON.stringify(copied({{ value, list: [value] }})) !== whole) wrong.push(`${{name}} copied`);
+      if (EJSON.stringify(structuredClone({{ value, list: [value] }})) !== whole) wrong.push(`${{name}} cloned`);
+    }}
+  }}
+  return wrong;
+}};"
+    );
+    assert_eq!(result_of(&text).await, Bson::Array(vec![]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_value_of_a_class_holds_is_no_property_of_a_document() {
+    let text = format!(
+        "{MAKERS}
+exports = () => {{
+  const seen = [];
+  for (const make of Object.values(made)) {{
+    const value = make(1);
+    for (const key in value) seen.push(key);
+    seen.push(...Object.keys(value), EJSON.stringify({{ ...value }}), JSON.stringify(Object.assign({{}}, value)));
+    if (require('util').inspect(value).includes('bson.')) seen.push('inspected');
+  }}
+  return [[...new Set(seen)], {{ ...made.id(1) }}];
+}};"
+    );
+    assert_eq!(result_of(&text).await, ::bson::bson!([["{}"], {}]));
+}

@@ -41,6 +41,12 @@
     for (const Uncloneable of [Promise, WeakMap, WeakSet, WeakRef]) {
       if (value instanceof Uncloneable) throw uncloneable(`A ${Uncloneable.name}`);
     }
+    // A BSON value stays one.
+    if (typeof value._bsontype === 'string') {
+      const copy = remember(Object.create(Object.getPrototypeOf(value)));
+      for (const key of Object.getOwnPropertySymbols(value)) copy[key] = clone(value[key], copies);
+      return properties(value, copy, copies);
+    }
     return properties(value, remember({}), copies);
   };
 

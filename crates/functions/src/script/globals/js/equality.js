@@ -57,8 +57,10 @@
     // The elements of a view were compared as bytes.
     if (ArrayBuffer.isView(one)) return true;
     const keys = (value) => {
+      // What a BSON value holds is under symbols, and counts in the loose comparison too.
+      if (!strict && typeof value._bsontype !== 'string') return Object.keys(value);
       const symbols = Object.getOwnPropertySymbols(value).filter((key) => Object.prototype.propertyIsEnumerable.call(value, key));
-      return strict ? [...Object.keys(value), ...symbols] : Object.keys(value);
+      return [...Object.keys(value), ...symbols];
     };
     const names = keys(one);
     if (names.length !== keys(other).length) return false;
