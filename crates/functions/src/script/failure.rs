@@ -25,10 +25,13 @@ impl Failure {
     }
 }
 
-/// A trace of calls without those of the prelude and the engine.
+/// A trace of calls without those of the prelude and the engine, and without what is said in front of the first.
 pub(super) fn user_stack(stack: &str) -> String {
     let mut out = String::with_capacity(stack.len());
-    for line in stack.lines().map(str::trim_end) {
+    let is_call = |line: &str| line.trim_start().starts_with("at ");
+    let said = stack.lines().take_while(|line| !is_call(line)).count();
+    let lines = stack.lines().map(str::trim_end);
+    for line in lines.skip(if stack.lines().any(is_call) { said } else { 0 }) {
         let is_ours = line.contains(INTERNAL) || line.ends_with("(native)") || line.is_empty();
         if is_ours {
             continue;

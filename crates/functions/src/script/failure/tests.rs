@@ -24,3 +24,15 @@ fn a_line_without_a_place_has_none() {
     assert_eq!(place("    at eval"), None);
     assert_eq!(place("whatever"), None);
 }
+
+#[test]
+fn what_is_said_in_front_of_the_calls_is_no_part_of_them() {
+    let stack = "Error: no\nreason (x.js:1:1)\n    at sum (functions/a.js:3:9)";
+    let failure = Failure::of(FailureKind::Thrown, "Error", "no").with_stack(stack);
+    assert_eq!(failure.place, Some(("functions/a.js".to_owned(), 3)));
+    assert_eq!(
+        failure.stack.as_deref(),
+        Some("    at sum (functions/a.js:3:9)")
+    );
+    assert_eq!(user_stack("whatever"), "whatever");
+}

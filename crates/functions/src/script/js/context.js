@@ -27,7 +27,8 @@
       return;
     }
     const error = new ServiceError(failure.message);
-    const own = { name: failure.name, errorLabels: failure.labels, stack: answer.site.stack };
+    const stack = `${failure.name}: ${failure.message}\n${host.userStack(answer.site.stack)}`;
+    const own = { name: failure.name, errorLabels: failure.labels, stack: stack.trimEnd() };
     if (failure.code !== undefined) own.code = failure.code;
     for (const [key, held] of Object.entries(own)) {
       Object.defineProperty(error, key, { value: held, writable: true, configurable: true, enumerable: key === "code" });

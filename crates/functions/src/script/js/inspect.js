@@ -54,7 +54,7 @@
 
   function errorText(error, path, depth) {
     const head = headline(error);
-    const stack = typeof error.stack === "string" ? host.userStack(error.stack) : "";
+    const stack = calls(error);
     let text = stack === "" ? head : `${head}\n${stack}`;
     const extra = Object.keys(error).filter((key) => key !== "stack" && key !== "message" && key !== "name" && key !== "cause");
     if (extra.length > 0) text += " " + block("{", "}", properties(error, extra, path, depth), path.length);
@@ -68,6 +68,46 @@
     if (message === "") return name;
     return name === "" ? message : `${name}: ${message}`;
   }
+
+  // The calls that an error's stack names, without what is said in front of them.
+  function calls(error) {
+    const { stack } = error;
+    if (typeof stack !== "string") return "";
+    const head = headline(error);
+    return host.userStack(stack.startsWith(head) ? stack.slice(head.length) : stack);
+  }
+
+  // The engine's stacks are of calls alone. Those of V8, which functions print, say first what failed.
+  function headed(error, stack) {
+    if (typeof stack !== "string" || (stack !== "" && !stack.startsWith("    at "))) return stack;
+    let head;
+    try {
+      head = headline(error);
+    } catch {
+      head = "Error";
+    }
+    return stack === "" ? head : `${head}\n${stack.trimEnd()}`;
+  }
+
+  const { get: stackOf, set: setStack } = Object.getOwnPropertyDescriptor(Error.prototype, "stack");
+  const accessor = {
+    get stack() { return headed(this, stackOf.call(this)); },
+  };
+  Object.defineProperty(Error.prototype, "stack", {
+    get: Object.getOwnPropertyDescriptor(accessor, "stack").get,
+    set: setStack,
+    enumerable: false,
+    configurable: true,
+  });
+  const { captureStackTrace: capture } = Error;
+  function captureStackTrace(target, above) {
+    capture(target, typeof above === "function" ? above : captureStackTrace);
+    const own = Object.getOwnPropertyDescriptor(target, "stack");
+    if (own !== undefined && "value" in own) {
+      Object.defineProperty(target, "stack", { ...own, value: headed(target, own.value) });
+    }
+  }
+  Object.defineProperty(Error, "captureStackTrace", { value: captureStackTrace, writable: true, configurable: true });
 
   function properties(value, keys, path, depth) {
     return keys.slice(0, ITEMS).map((key) => {
@@ -193,8 +233,7 @@
     try {
       if (value instanceof Error) {
         const name = value.name === undefined ? "Error" : String(value.name);
-        const stack = typeof value.stack === "string" ? value.stack : "";
-        return [name, value.message === undefined ? "" : String(value.message), stack];
+        return [name, value.message === undefined ? "" : String(value.message), calls(value)];
       }
       if (value !== null && typeof value === "object") {
         const name = typeof value.name === "string" && value.name !== "" ? value.name : nameOf(value);

@@ -74,6 +74,85 @@ async fn an_error_is_shown_with_its_stack() {
     assert!(text.starts_with("TypeError: no\n    at "), "{text}");
     assert!(text.contains("functions/f.js:1"), "{text}");
     assert!(!text.contains("internal:"), "{text}");
+    assert_eq!(text.matches("TypeError: no").count(), 1, "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stack_says_first_what_failed() {
+    let own =
+        "class Own extends Error { constructor(message) { super(message); this.name = 'Own'; } }";
+    let captured = "class Captured extends RangeError { constructor(message) { super(message); Error.captureStackTrace(this, Captured); } }";
+    for (statements, head) in [
+        ("throw new Error('boom');", "Error: boom"),
+        ("throw new TypeError();", "TypeError"),
+        ("throw Error('two\\nlines');", "Error: two\nlines"),
+        ("throw new Own('boom');", "Own: boom"),
+        ("throw new Captured('boom');", "RangeError: boom"),
+        ("null.x;", "TypeError: cannot read property 'x' of null"),
+        ("missing;", "ReferenceError: missing is not defined"),
+        (
+            "BSON.Binary.fromHex('x');",
+            "TypeError: the text must be pairs of hexadecimal digits",
+        ),
+        (
+            "const o = { name: 'O', message: 'm' }; Error.captureStackTrace(o); throw o;",
+            "O: m",
+        ),
+        (
+            "new DOMException('m', 'AbortError'); atob('*');",
+            "InvalidCharacterError: ",
+        ),
+        ("await Promise.any([]);", "AggregateError"),
+        (
+            "const f = () => f() + 1; f();",
+            "RangeError: Maximum call stack size exceeded",
+        ),
+        (
+            "throw Object.defineProperty(new Error('m'), 'name', { get() { throw 1; } });",
+            "Error",
+        ),
+    ] {
+        let text = format!(
+            "{own}\n{captured}\nexports = async () => {{ try {{ {statements} }} catch (error) {{ return error.stack; }} }};"
+        );
+        let stack = result_of(&text).await;
+        let stack = stack.as_str().unwrap();
+        let rest = stack
+            .strip_prefix(head)
+            .unwrap_or_else(|| panic!("{stack}"));
+        if !head.ends_with(": ") {
+            assert!(rest.starts_with("\n    at "), "{stack}");
+        }
+        assert!(!stack.ends_with('\n'), "{stack}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stack_may_be_replaced_and_is_shown_once() {
+    let text = "exports = () => { const error = new Error('first'); Error.captureStackTrace(error); error.message = 'second'; return [require('util').inspect(error), Object.keys(error)]; };";
+    let shown = result_of(text).await;
+    let shown = shown.as_array().unwrap();
+    let inspected = shown[0].as_str().unwrap();
+    assert!(
+        inspected.starts_with("Error: second\n    at "),
+        "{inspected}"
+    );
+    assert!(!inspected.contains("first"), "{inspected}");
+    assert_eq!(shown[1], Bson::Array(vec![]));
+    let text = "exports = () => { const error = new Error('first'); error.stack = 'mine'; Error.prepareStackTrace = (error, sites) => [error.message, sites.length > 0]; const { stack } = new Error('sites'); Error.prepareStackTrace = undefined; return [error.stack, stack]; };";
+    assert_eq!(
+        result_of(text).await,
+        ::bson::bson!(["mine", ["sites", true]])
+    );
+    let text = "exports = () => { throw new Error('a\\n    at b (c.js:1:1)'); };";
+    let failure = failure_of(text, short()).await;
+    let stack = failure.stack.unwrap();
+    assert!(
+        stack.starts_with("    at exports (functions/f.js:1:"),
+        "{stack}"
+    );
+    assert!(!stack.contains("c.js"), "{stack}");
+    assert_eq!(failure.place, Some(("functions/f.js".to_owned(), 1)));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -289,7 +289,7 @@ async fn what_a_service_refuses_is_thrown_at_the_function() {
         })
     };
     let (outcome, _) = with_collection(
-        "try { await coll.insertOne({}); } catch (e) { return [e instanceof Error, e.name, e.message, e.code, e.errorLabels, e.hasErrorLabel('RetryableWriteError')]; }",
+        "try { await coll.insertOne({}); } catch (e) { return [e instanceof Error, e.name, e.message, e.code, e.errorLabels, e.hasErrorLabel('RetryableWriteError'), e.stack.startsWith('MongoError: duplicate key\\n    at ')]; }",
         refuse,
     )
     .await;
@@ -301,6 +301,7 @@ async fn what_a_service_refuses_is_thrown_at_the_function() {
             "duplicate key",
             11000,
             ["RetryableWriteError"],
+            true,
             true
         ]))
     );

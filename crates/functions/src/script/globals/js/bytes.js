@@ -102,7 +102,11 @@
   };
 
   const domError = (name, message) => {
-    if (typeof DOMException === 'function') return new DOMException(message, name);
+    if (typeof DOMException === 'function') {
+      const error = new DOMException(message, name);
+      error.stack = `${name}: ${message}\n${error.stack}`.trimEnd();
+      return error;
+    }
     const error = new Error(message);
     error.name = name;
     return error;

@@ -163,7 +163,9 @@
     const title = String(error);
     const stack = typeof error.stack === 'string' ? error.stack.trimEnd() : '';
     if (stack === '') return `[${title}]`;
-    return stack.startsWith(title) ? stack : `${title}\n${stack}`;
+    if (stack.startsWith(title)) return stack;
+    // The error may have got another name or message since its stack was written.
+    return `${title}\n${stack.slice(Math.max(stack.search(/^\s*at /m), 0))}`;
   };
   inspect.custom = CUSTOM;
 
