@@ -97,7 +97,7 @@ impl Hasher {
 }
 
 /// `SHA-256` as `sha256`.
-fn spelled(name: &str) -> String {
+pub(super) fn spelled(name: &str) -> String {
     let name = name.to_ascii_lowercase();
     match name.strip_prefix("sha-") {
         Some(rest) => format!("sha{rest}"),

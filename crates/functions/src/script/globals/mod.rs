@@ -9,7 +9,9 @@
 mod bytes;
 mod cipher;
 mod digest;
+mod encryption;
 mod jwt;
+mod kdf;
 mod keys;
 mod random;
 mod refusal;
@@ -36,6 +38,8 @@ pub(super) fn install<'js>(ctx: &Ctx<'js>, builtins: &Object<'js>) -> Result<()>
     bytes::define(&native)?;
     cipher::define(&native)?;
     digest::define(&native)?;
+    encryption::define(&native)?;
+    kdf::define(&native)?;
     jwt::define(&native)?;
     random::define(&native)?;
     signature::define(&native)?;

@@ -176,7 +176,7 @@ fn public(key: &str) -> std::result::Result<Pem, Refusal> {
     Ok(pem)
 }
 
-fn rsa_refused(which: &str, label: &str, why: &str) -> Refusal {
+pub(super) fn rsa_refused(which: &str, label: &str, why: &str) -> Refusal {
     let message = match why {
         // The only names that the library gives these causes.
         "TooSmall" => format!("the RSA {which} key is too small: it needs 2048 bits or more"),

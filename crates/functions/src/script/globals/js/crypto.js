@@ -160,6 +160,51 @@
     return native.equalInConstantTime(left, right);
   };
 
+  const whole = (value, least, what) => {
+    if (typeof value !== 'number') throw new TypeError(`${what} must be a number`);
+    if (!Number.isInteger(value) || value < least || value > 0xffffffff) {
+      throw new RangeError(`${what} must be a whole number from ${least} to 4294967295`);
+    }
+    return value;
+  };
+
+  const pbkdf2Sync = (password, salt, iterations, keyLength, digest) => {
+    if (typeof digest !== 'string') throw new TypeError('The digest must be its name');
+    const times = whole(iterations, 1, 'The number of iterations');
+    const length = whole(keyLength, 0, 'The length of the key');
+    return adopt(native.pbkdf2(bytesOf(password, 'The password'), bytesOf(salt, 'The salt'), times, length, text(digest)));
+  };
+
+  const scryptSync = (password, salt, keyLength, options = {}) => {
+    const cost = whole(options.N ?? options.cost ?? 16384, 2, 'The cost');
+    const blockSize = whole(options.r ?? options.blockSize ?? 8, 1, 'The size of blocks');
+    const parallelization = whole(options.p ?? options.parallelization ?? 1, 1, 'The parallelization');
+    const memory = whole(options.maxmem ?? 32 * 1024 * 1024, 0, 'The most memory');
+    const length = whole(keyLength, 0, 'The length of the key');
+    const parameters = [cost, blockSize, parallelization, memory];
+    return adopt(native.scrypt(bytesOf(password, 'The password'), bytesOf(salt, 'The salt'), parameters, length));
+  };
+
+  // The form of a function that answers by the callback that is its last argument.
+  const called = (make) => (...args) => {
+    const callback = args.pop();
+    if (typeof callback !== 'function') throw new TypeError('The callback must be a function');
+    return answer(callback, () => make(...args));
+  };
+
+  const constants = { RSA_PKCS1_PADDING: 1, RSA_PKCS1_OAEP_PADDING: 4 };
+
+  // By RSA, with the padding that is given beside the key.
+  const rsa = (work) => (key, message) => {
+    const { padding = constants.RSA_PKCS1_OAEP_PADDING, oaepHash = 'sha1', oaepLabel } = Object(key);
+    if (!Object.values(constants).includes(padding)) {
+      throw new TypeError('The padding must be RSA_PKCS1_PADDING or RSA_PKCS1_OAEP_PADDING of the constants');
+    }
+    const digest = padding === constants.RSA_PKCS1_OAEP_PADDING ? text(oaepHash) : '';
+    const label = oaepLabel === undefined ? new Uint8Array(0) : bytesOf(oaepLabel, 'The label');
+    return adopt(work(pem(key), digest, bytesOf(message, 'The message'), label));
+  };
+
   return {
     createHash: (algorithm) => new Hash(native.hasher(text(algorithm))),
     createHmac: (algorithm, key) => new Hmac(native.keyedHasher(text(algorithm), bytesOf(key, 'The key'))),
@@ -169,6 +214,13 @@
     createVerify: (algorithm) => new Verify(algorithm),
     getHashes: () => [...native.digestNames],
     getCiphers: () => [...native.cipherNames],
+    pbkdf2: called(pbkdf2Sync),
+    pbkdf2Sync,
+    scrypt: called(scryptSync),
+    scryptSync,
+    publicEncrypt: rsa(native.rsaEncrypt),
+    privateDecrypt: rsa(native.rsaDecrypt),
+    constants,
     randomBytes,
     randomInt,
     randomFillSync,

@@ -164,3 +164,93 @@ refused(() => randomInt(5, 5), 'RangeError', 'range');
 refused(() => randomBytes(-1), 'RangeError', 'cannot have');
 ");
 }
+
+#[test]
+fn keys_of_passwords_are_those_of_another_implementation() {
+    run(r"
+const { pbkdf2, pbkdf2Sync, scrypt, scryptSync } = require('crypto');
+const { promisify } = require('util');
+for (const [digest, expected] of Object.entries({
+  sha1: '3bc7b5800e5cea73443b8d1224270cf694592ffc8fd177bf4e7865718984a3ce3246640b318395b8',
+  sha256: 'a7b21cfae25e52f266444661f9b739d682e245a7f7bef4573cec9dc6f567fbdbd06b25627510e32b',
+  sha384: '24b7c0bbac9f707becfe88a2e30b3dc6086237b75127f2e1caf5ce2d234f2b9d0b3001bbd045d635',
+  'SHA-512': '89082706c3f848f31336e651df7f56f0e4c71dbe6edac88690dadd62a87003b7dccf896eb0d7acf8',
+})) {
+  same(pbkdf2Sync('passw\u00f6rd', Buffer.from('salt'), 1000, 40, digest).toString('hex'), expected);
+  same((await promisify(pbkdf2)('passw\u00f6rd', 'salt', 1000, 40, digest)).toString('hex'), expected);
+}
+const key = '19b4833111f6c20002aa0a7ea338e37d554eb4acfbe9114917db3616b96d5f8cb0a2dda658f0655e';
+same(scryptSync('passw\u00f6rd', 'salt', 40).toString('hex'), key);
+const other = '240e26838b49374646467003628605c6ae7debfb99f1b46c63d86d855048d5f798d81fed0ffc78e6';
+same(scryptSync('passw\u00f6rd', 'salt', 40, { N: 1024, r: 4, p: 2 }).toString('hex'), other);
+same((await promisify(scrypt)('passw\u00f6rd', 'salt', 40, { cost: 1024, blockSize: 4, parallelization: 2 })).toString('hex'), other);
+same([pbkdf2Sync('p', 's', 1, 0, 'sha1').length, scryptSync('p', 's', 0).length], [0, 0]);
+");
+}
+
+#[test]
+fn keys_of_passwords_take_no_more_than_so_much() {
+    run(r"
+const { pbkdf2, pbkdf2Sync, scrypt, scryptSync } = require('crypto');
+refused(() => pbkdf2Sync('p', 's', 20000000, 32, 'sha256'), 'RangeError', '20000000 iterations for 32 bytes are too many: 10000000 are possible');
+refused(() => pbkdf2Sync('p', 's', 1000000, 400, 'sha256'), 'RangeError', 'are too many: 769230 are possible');
+refused(() => pbkdf2Sync('p', 's', 1, 2 ** 21, 'sha256'), 'RangeError', 'is too long');
+refused(() => pbkdf2Sync('p', 's', 0, 32, 'sha256'), 'RangeError', 'number of iterations must be');
+refused(() => pbkdf2Sync('p', 's', 1.5, 32, 'sha256'), 'RangeError', 'number of iterations must be');
+refused(() => pbkdf2Sync('p', 's', 1, -1, 'sha256'), 'RangeError', 'length of the key must be');
+refused(() => pbkdf2Sync('p', 's', 1, 32), 'TypeError', 'digest');
+refused(() => pbkdf2Sync('p', 's', 1, 32, 'md5'), 'TypeError', 'known are sha1, sha256');
+refused(() => pbkdf2Sync(5, 's', 1, 32, 'sha1'), 'TypeError', 'The password must be');
+refused(() => pbkdf2('p', 's', 1, 32, 'sha1'), 'TypeError', 'callback');
+refused(() => scrypt('p', 's', 32), 'TypeError', 'callback');
+refused(() => scryptSync('p', 's', 32, { N: 3 }), 'RangeError', 'N is not a power of two');
+refused(() => scryptSync('p', 's', 32, { N: 2 ** 15 }), 'RangeError', 'more memory than maxmem');
+refused(() => scryptSync('p', 's', 32, { N: 2 ** 20, maxmem: 2 ** 31 }), 'RangeError', 'more than 160 MB');
+refused(() => scryptSync('p', 's', 32, { N: 2, r: 1, p: 2 ** 31, maxmem: 2 ** 32 - 1 }), 'RangeError', 'more');
+refused(() => scryptSync('p', 's', 32, { N: 2 ** 14, p: 2 ** 12 }), 'RangeError', 'above 2^23');
+refused(() => scryptSync('p', 's', 2 ** 21), 'RangeError', 'is too long');
+");
+}
+
+#[test]
+fn what_is_encrypted_by_rsa_is_decrypted_also_from_another_implementation() {
+    run_with(
+        &[
+            ("PKCS1", RSA_PRIVATE_PKCS1),
+            ("PKCS8", RSA_PRIVATE_PKCS8),
+            ("PUBLIC", RSA_PUBLIC_SPKI),
+            ("PUBLIC_PKCS1", RSA_PUBLIC_PKCS1),
+            ("SMALL", SMALL_RSA_PRIVATE),
+            ("BY_PKCS1", ENCRYPTED_PKCS1),
+            ("BY_SHA1", ENCRYPTED_OAEP_SHA1),
+            ("BY_SHA256", ENCRYPTED_OAEP_SHA256),
+        ],
+        r"
+const { publicEncrypt, privateDecrypt, constants } = require('crypto');
+const text = Buffer.from('Grüße');
+const ways = [
+  [BY_PKCS1, { padding: constants.RSA_PKCS1_PADDING }],
+  [BY_SHA1, {}],
+  [BY_SHA256, { padding: constants.RSA_PKCS1_OAEP_PADDING, oaepHash: 'sha256', oaepLabel: Buffer.from('mark') }],
+];
+for (const [theirs, way] of ways) {
+  for (const privateKey of [PKCS1, PKCS8]) {
+    same(privateDecrypt({ key: privateKey, ...way }, Buffer.from(theirs, 'base64')).toString(), 'Grüße');
+  }
+  for (const key of [PUBLIC, PUBLIC_PKCS1, PKCS8]) {
+    const encrypted = publicEncrypt({ key, ...way }, text);
+    same([encrypted instanceof Buffer, encrypted.length], [true, 256]);
+    same(privateDecrypt({ key: PKCS8, ...way }, encrypted).equals(text), true);
+  }
+}
+same(privateDecrypt(PKCS8, publicEncrypt(PUBLIC, text)).equals(text), true);
+refused(() => privateDecrypt({ key: PKCS8, oaepHash: 'sha512' }, Buffer.from(BY_SHA1, 'base64')), 'Error', 'cannot be decrypted');
+refused(() => privateDecrypt(PKCS8, text), 'Error', 'cannot be decrypted');
+refused(() => privateDecrypt(PUBLIC, text), 'TypeError', 'not an RSA private key');
+refused(() => publicEncrypt(PUBLIC, Buffer.alloc(250)), 'RangeError', 'too long');
+refused(() => publicEncrypt({ key: PUBLIC, padding: 3 }, text), 'TypeError', 'The padding must be');
+refused(() => publicEncrypt({ key: PUBLIC, oaepHash: 'md5' }, text), 'TypeError', 'known are sha1');
+refused(() => publicEncrypt(SMALL, text), 'TypeError', '2048 bits');
+",
+    );
+}

@@ -206,3 +206,30 @@ pub(super) const CBC_128: &str = "84c379184e8e25bf779dc15e62bd369e83de3c6a174b89
 pub(super) const CBC_192: &str = "056c5c903d0e480fdceb81c6b15906de4fd9407b20544091e85f675f9cd37fd14df7823c7f6993920b59816902b56bf8";
 
 pub(super) const CBC_256: &str = "f090f6e62b374637039165512c05dc32105dfa0859d4c15b41c6cf817cd2b1af64f0ad5113fbc52179c39127adbe3c96";
+
+/// By RSA with PKCS #1 v1.5: `Grüße`.
+pub(super) const ENCRYPTED_PKCS1: &str = "\
+ZD4Us6rXcm6zoX8tuhBoBaYmtXTGW5hgmQajB0rpH3vqquUSke2crTp4NaxIXIZX\
+NDSzzmUAdFSVghmU3fWgdMu1A5hmx8zikBlcqq9crq4wZHroWERprPxuNhNsdJhb\
+cadAJuya7lDVOXca/LjCiO70W761Hou2GMy5aWINqCv5GtNQlJ607KfkU01KWRbn\
+wnySqhoLVRH5XHcqs630iapi4zuZu9ytmU0WVB55+UTeZZa0cAqhLbCxW5uwApwn\
+dhQRrjh3WROTnJLmanyNhBOvo99AiOFFk18l9P79e/+4FbpjuKmotvN1afEotquY\
+UgHqte0ardsT42JyMrEIRA==";
+
+/// The same with OAEP and SHA-1.
+pub(super) const ENCRYPTED_OAEP_SHA1: &str = "\
+cnSgauEStKapKsNqTnDgdbStZ5a558A/jIOIieEgwX+8x0hSX7vttnDhyd6cMNHl\
+0KIMMoW6jQr+mijDA7rMf7tNjElcNjeSA/HsAD4mRBpKs80ywqUBf5fM+WTtyiQV\
+i0/VozECGI44nrMuTCjGCPeaw5yzO4XtzQJjM38NaDoeRUegyOTv89d9NylhI2C2\
+OtcoEoEeaCDLfwcBoSqWoELkBOswisyoygv39SxOp1pfh7dIoYLw4927i3LJr3z1\
+31TEKZFsbmaV4cuhbnbfehaSoMOruXO1HMFgSu1Bt65VrrzntnXb89KPiPzYZywP\
+44n9bZjhpLF6uKR1Knw36Q==";
+
+/// The same with OAEP, SHA-256 and the label `mark`.
+pub(super) const ENCRYPTED_OAEP_SHA256: &str = "\
+Ak8R6QSC6w3LMQU/MGoliTvGH8qf7EJnfEISXCiQZqd+B/Y933k5UsutImGaLrGM\
+wAvBnFifUfEvp4S/FgwZyYIb2e6deQsw9oPhqyYBiyE7F7/jutCbxJbqAd9UluZl\
+b9VdT12Hdt5ZhB19mF6Uu28Du9Q6IUXTCngTt9hWSAGHk5X6hU/D11T+EewhSxXi\
+tKnXXA81UshNeWy45BT0eL+og7rcjxUPh6in3lEQ4168/c2eGdoXuV+/JCbYCoFL\
+j6ODsTi7b8gMZTuyjKkmbX5FAADt3sCSEzw3kw608PsoagQTRzr4aTGjJiQiml5p\
+BzL9V7TjWnOVOh1teFi3mw==";
