@@ -27,12 +27,15 @@
   }
 
   const HEX_ID = /^[0-9a-fA-F]{24}$/;
+  // Text of twelve bytes is an ObjectId as those bytes.
+  const isText12 = (id) => typeof id === "string" && id.length === 12 && host.fromText(id).length === 12;
 
   class ObjectId {
     constructor(id) {
       let hex;
       if (id === undefined || id === null) hex = host.newObjectId();
       else if (typeof id === "string" && HEX_ID.test(id)) hex = id.toLowerCase();
+      else if (isText12(id)) hex = host.toHex(host.fromText(id));
       else if (typeof id === "number") hex = secondsInHex(id) + host.newObjectId().slice(8);
       else if (id instanceof Uint8Array && id.length === 12) hex = host.toHex(id);
       else if (typeof id === "object" && typeof id.toHexString === "function") return new ObjectId(id.toHexString());
@@ -44,7 +47,7 @@
     static createFromBase64(text) { return new ObjectId(host.fromBase64(text)); }
     static generate() { return host.fromHex(host.newObjectId()); }
     static isValid(id) {
-      if (typeof id === "string") return HEX_ID.test(id);
+      if (typeof id === "string") return HEX_ID.test(id) || isText12(id);
       if (id instanceof ObjectId || typeof id === "number") return true;
       if (id instanceof Uint8Array) return id.length === 12;
       return typeof id === "object" && id !== null && typeof id.toHexString === "function" && HEX_ID.test(id.toHexString());
@@ -55,6 +58,7 @@
     toJSON() { return this[FIRST]; }
     equals(other) {
       if (other === undefined || other === null) return false;
+      if (isText12(other)) return new ObjectId(other)[FIRST] === this[FIRST];
       if (typeof other === "string") return other.toLowerCase() === this[FIRST];
       if (other instanceof Uint8Array) return other.length === 12 && host.toHex(other) === this[FIRST];
       return typeof other.toHexString === "function" && other.toHexString() === this[FIRST];
@@ -191,7 +195,7 @@
   }
 
   class Double {
-    constructor(value) { hold(this, Number(value)); }
+    constructor(value = 0) { hold(this, Number(value)); }
     get value() { return this[FIRST]; }
     valueOf() { return this[FIRST]; }
     toString(radix) { return this[FIRST].toString(radix); }
@@ -398,6 +402,32 @@
   }
   BSON.ObjectID = BSON.ObjectId;
 
+  const WRITTEN_AS_TEXT = new Set(["$numberInt", "$numberLong", "$numberDouble", "$numberDecimal"]);
+
+  // Extended JSON as its specification has it, of such as the driver reads besides: numbers that are no text, and
+  // dates as numbers or as all that `Date` reads. Nothing where there is none of it.
+  function wellSpelled(text) {
+    let isChanged = false;
+    const changed = (value) => {
+      isChanged = true;
+      return value;
+    };
+    try {
+      const value = JSON.parse(text, (key, item) => {
+        if (key === "$date") {
+          const millis = typeof item === "string" ? Date.parse(item) : item;
+          if (typeof millis === "number" && !Number.isNaN(millis)) return changed({ $numberLong: String(Math.trunc(millis)) });
+        } else if (typeof item === "number" && WRITTEN_AS_TEXT.has(key)) {
+          return changed(String(item));
+        }
+        return item;
+      });
+      return isChanged ? JSON.stringify(value) : undefined;
+    } catch {
+      return undefined;
+    }
+  }
+
   // `relaxed` may be given in the place of the replacer, as the driver's EJSON has it, or behind the others.
   const EJSON = {
     stringify(value, replacer, space, options) {
@@ -416,7 +446,14 @@
       return isPlain ? text : JSON.stringify(JSON.parse(text), filter, space);
     },
     parse(text, options) {
-      return host.ejsonParse(String(text), options?.relaxed !== false);
+      const isRelaxed = options?.relaxed !== false;
+      try {
+        return host.ejsonParse(String(text), isRelaxed);
+      } catch (error) {
+        const spelled = wellSpelled(String(text));
+        if (spelled === undefined) throw error;
+        return host.ejsonParse(spelled, isRelaxed);
+      }
     },
     serialize(value, options) {
       const text = EJSON.stringify(value, options);

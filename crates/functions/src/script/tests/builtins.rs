@@ -1,3 +1,5 @@
+use ::bson::DateTime;
+
 use super::*;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -72,6 +74,18 @@ async fn classes_of_bson_are_made_with_and_without_new() {
             "Long".into(),
         ),
         ("Object.keys({ ...BSON.ObjectId() }).length", 0.into()),
+        (
+            "BSON.ObjectId('aaaaaaaaaaaé'.slice(0, 11) + 'b').toHexString() + BSON.ObjectId.isValid('aaaaaaaaaaaa') + BSON.ObjectId.isValid('aaaaaaaaaaaé')",
+            "616161616161616161616162truefalse".into(),
+        ),
+        (
+            "BSON.ObjectId('aaaaaaaaaaaa').equals('aaaaaaaaaaaa') && !BSON.ObjectId('aaaaaaaaaaaa').equals('aaaaaaaaaaab')",
+            true.into(),
+        ),
+        (
+            "[BSON.Double().value, BSON.Int32().value, BSON.Long().toNumber(), new BSON.Double(undefined).value]",
+            ::bson::bson!([0, 0, 0, 0]),
+        ),
     ] {
         let value: Bson = value;
         assert_eq!(value_of(expression).await, value, "{expression}");
@@ -91,6 +105,9 @@ async fn what_is_no_value_of_a_class_is_refused() {
         "BSON.Long(1).divide(0)",
         "EJSON.parse('{')",
         "EJSON.parse('{\"$oid\": 5}')",
+        "EJSON.parse('{\"$date\": \"soon\"}')",
+        "EJSON.parse('{\"$numberInt\": 2147483648}')",
+        "BSON.ObjectId('aaaaaaaaaaaé')",
     ] {
         let failure = failure_of(&format!("exports = () => {expression};"), short()).await;
         assert_eq!(failure.kind, FailureKind::Thrown, "{expression}");
@@ -148,6 +165,32 @@ async fn extended_json_is_written_and_read() {
         (
             "EJSON.parse('[{\"$numberLong\":\"9007199254740993\"}]')",
             ::bson::bson!([9_007_199_254_740_993_i64]),
+        ),
+        (
+            "EJSON.parse('[{\"$date\":5},{\"$date\":\"2020-01-01\"},{\"$date\":{\"$numberLong\":5}},{\"$date\":\"2020-01-01T00:00:00+0100\"}]')",
+            ::bson::bson!([
+                DateTime::from_millis(5),
+                DateTime::from_millis(1_577_836_800_000),
+                DateTime::from_millis(5),
+                DateTime::from_millis(1_577_833_200_000)
+            ]),
+        ),
+        (
+            "EJSON.parse('{\"d\":{\"$date\":\"2020-01-01T00:00:00\"}}').d.getTime() === new Date('2020-01-01T00:00:00').getTime()",
+            true.into(),
+        ),
+        (
+            "EJSON.parse('[{\"$numberInt\":5},{\"$numberDouble\":1.5},{\"$numberLong\":7},{\"$numberDecimal\":1.5}]', { relaxed: false })",
+            ::bson::bson!([
+                5,
+                1.5,
+                7_i64,
+                ("1.5".parse::<::bson::Decimal128>().unwrap())
+            ]),
+        ),
+        (
+            "EJSON.deserialize({ a: { $date: 5 } })",
+            doc! { "a": DateTime::from_millis(5) }.into(),
         ),
         (
             "EJSON.deserialize(EJSON.serialize({ a: BSON.Decimal128.fromString('1.5') }))",
