@@ -342,7 +342,9 @@ fn modules<'js>(ctx: &Ctx<'js>, object: &Object<'js>, files: &Rc<Files>) -> Resu
         let mut options = EvalOptions::default();
         options.strict = false;
         options.filename = Some(source.file.replace('\0', ""));
-        ctx.eval_with_options([BEFORE, text, AFTER].concat(), options)
+        // The line by which a shell finds an interpreter is a comment, at the beginning of a file alone.
+        let before_text = if text.starts_with("#!") { "//" } else { "" };
+        ctx.eval_with_options([BEFORE, before_text, text, AFTER].concat(), options)
     };
     object.set("compile", Function::new(ctx.clone(), compile)?)
 }

@@ -192,3 +192,16 @@ async fn each_run_sees_its_own_request() {
         assert_eq!(returned(&outcome), Some(::bson::bson!([n, n, n])));
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_line_for_a_shell_is_no_code() {
+    let isolate = with_modules(
+        &[(
+            "f",
+            "#!/usr/bin/env node\nconst { line } = require('./lib'); exports = () => [line, new Error().stack.includes('f.js:2:')];",
+        )],
+        &[("lib.js", "#!/usr/bin/env node\r\nexports.line = 2;")],
+    );
+    let outcome = isolate.run(call("f", vec![])).await;
+    assert_eq!(returned(&outcome), Some(::bson::bson!([2, true])));
+}
