@@ -93,7 +93,7 @@ for (const name of ['URL', 'URLSearchParams', 'TextEncoder', 'TextDecoder', 'ato
   same(typeof globalThis[name], 'function');
 }
 for (const name of ['crypto', 'utils', 'process', 'performance', 'global']) same(typeof globalThis[name], 'object');
-for (const name of ['buffer', 'crypto', 'path', 'process', 'querystring', 'string_decoder', 'url', 'util']) {
+for (const name of ['buffer', 'crypto', 'os', 'path', 'process', 'querystring', 'string_decoder', 'timers', 'url', 'util']) {
   same(typeof require(name), 'object');
 }
 for (const name of ['assert', 'events']) same(typeof require(name), 'function');
@@ -122,10 +122,12 @@ fn the_built_in_modules_are_listed_by_name() {
                 "buffer",
                 "crypto",
                 "events",
+                "os",
                 "path",
                 "process",
                 "querystring",
                 "string_decoder",
+                "timers",
                 "url",
                 "util"
             ]
@@ -181,6 +183,8 @@ fn memory_that_the_runtime_may_not_have_is_refused() {
 fn nothing_of_the_environment_shows() {
     assert!(std::env::vars().count() > 0);
     run(
-        "same(process.env, {}); same(process.version, 'v10.18.1'); same(process.versions, { node: '10.18.1' });",
+        "same(process.env, {}); same(process.version, 'v10.18.1'); same(process.versions, { node: '10.18.1' });
+const os = require('os');
+same([os.platform(), os.hostname(), os.EOL, os.cpus(), os.networkInterfaces()], ['linux', 'localhost', '\\n', [], {}]);",
     );
 }

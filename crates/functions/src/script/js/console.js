@@ -44,6 +44,15 @@
       nextTick: (callback, ...args) => void Promise.resolve().then(() => callback(...args)),
     },
   };
+  // `util.promisify` makes of them what is awaited.
+  const PROMISIFIED = Symbol.for("nodejs.util.promisify.custom");
+  const promised = {
+    setTimeout: (delay, value) => new Promise((resolve) => start(resolve, delay, false, [value])),
+    setImmediate: (value) => new Promise((resolve) => start(resolve, 0, false, [value])),
+  };
+  for (const [name, value] of Object.entries(promised)) {
+    Object.defineProperty(globals[name], PROMISIFIED, { value, configurable: true });
+  }
   for (const [name, value] of Object.entries(globals)) {
     Object.defineProperty(globalThis, name, { value, writable: true, configurable: true });
   }

@@ -265,6 +265,15 @@ async fn timers_fire_in_order_and_end_with_their_run() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn timers_are_a_module_and_can_be_awaited() {
+    let text = "const timers = require('timers');\nconst { promisify } = require('util');\nexports = async () => [timers.setTimeout === setTimeout, typeof timers.clearImmediate, await promisify(setTimeout)(1, 'late'), await promisify(setImmediate)('now'), await new Promise((done) => timers.setImmediate(done, 'called'))];";
+    assert_eq!(
+        result_of(text).await,
+        ::bson::bson!([true, "function", "late", "now", "called"])
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_error_of_a_timer_is_an_error_of_its_run() {
     let failure = failure_of(
         "exports = () => new Promise(() => setTimeout(() => { throw new Error('tick'); }, 1));",

@@ -205,3 +205,18 @@ async fn a_line_for_a_shell_is_no_code() {
     let outcome = isolate.run(call("f", vec![])).await;
     assert_eq!(returned(&outcome), Some(::bson::bson!([2, true])));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn modules_of_the_network_are_refused_with_what_there_is_instead() {
+    for name in ["http", "node:https", "net"] {
+        let text = format!("exports = () => require('{name}');");
+        let failure = failure_of(&text, short()).await;
+        let bare = name.trim_start_matches("node:");
+        let message =
+            format!("Cannot find module '{bare}': functions reach others by context.http");
+        assert_eq!(failure.message, message);
+    }
+    let text =
+        "exports = () => { try { require('https'); } catch (error) { return error.code; } };";
+    assert_eq!(result_of(text).await, Bson::from("MODULE_NOT_FOUND"));
+}

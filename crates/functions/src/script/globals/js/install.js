@@ -34,12 +34,24 @@
     buffer: () => ({ Buffer: load('buffer').Buffer, atob: load('text').atob, btoa: load('text').btoa }),
     crypto: () => load('crypto'),
     events: () => load('events'),
+    os: () => load('os'),
     path: () => load('path'),
     process: () => load('process').process,
     querystring: () => load('querystring'),
     string_decoder: () => load('string_decoder'),
+    timers: () => load('timers'),
     url: () => load('url').module,
     util: () => load('util'),
   };
   for (const name of Object.keys(modules)) later(builtins, name, true, modules[name]);
+
+  // What the network is reached by in Node is told from a file that is missing.
+  for (const name of ['http', 'https', 'http2', 'net', 'tls', 'dgram', 'dns']) {
+    const refuse = () => {
+      const error = new Error(`Cannot find module '${name}': functions reach others by context.http`);
+      error.code = 'MODULE_NOT_FOUND';
+      throw error;
+    };
+    Object.defineProperty(builtins, name, { get: refuse, enumerable: false, configurable: true });
+  }
 })
