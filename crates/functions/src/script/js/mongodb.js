@@ -1,6 +1,7 @@
 // A linked deployment, with the methods that functions of Atlas and the Node.js driver know.
 (function () {
   const NUMBER = Symbol("session.number");
+  const NONE = Symbol("cursor.none");
   const RETRY_FOR = 120000;
   const FIND_OPTIONS = new Set([
     "projection", "sort", "limit", "skip", "session", "hint", "batchSize", "maxTimeMS", "collation", "comment",
@@ -55,6 +56,7 @@
     #at = 0;
     #id = null;
     #state = "new";
+    #filling = null;
 
     constructor(perform, operation, args, options) {
       this.#perform = perform;
@@ -89,30 +91,58 @@
 
     get closed() { return this.#state === "closed"; }
 
-    async #fill() {
-      while (this.#at >= this.#batch.length) {
-        let answer;
+    // Whether nothing comes behind this batch.
+    #isOver() {
+      if (this.#state === "open" && this.#id === null && this.#filling === null) this.#state = "closed";
+      return this.#state === "closed";
+    }
+
+    // All who wait for documents wait for the same batch.
+    #fill() {
+      this.#filling ??= this.#fetch().finally(() => { this.#filling = null; });
+      return this.#filling;
+    }
+
+    async #fetch() {
+      const before = this.#id;
+      let answer;
+      try {
         if (this.#state === "new") {
           this.#state = "open";
           answer = await this.#perform(this.#operation, this.#args, this.#options);
-        } else if (this.#state === "open" && this.#id !== null) {
-          answer = await this.#perform("getMore", { cursor: this.#id }, this.#options.session ? { session: this.#options.session } : {});
         } else {
-          this.#state = "closed";
-          return false;
+          answer = await this.#perform("getMore", { cursor: before }, this.#options.session ? { session: this.#options.session } : {});
         }
-        if (this.#state === "closed") return false;
-        this.#batch = answer.batch;
-        this.#at = 0;
-        this.#id = answer.cursor ?? null;
+      } catch (error) {
+        this.#state = "closed";
+        this.#id = null;
+        throw error;
+      }
+      const id = answer.cursor ?? null;
+      if (this.#state === "closed") {
+        // Closed before it was known by a number.
+        if (id !== null && id !== before) await this.#perform("closeCursor", { cursor: id }, {});
+        return;
+      }
+      this.#batch = answer.batch;
+      this.#at = 0;
+      this.#id = id;
+    }
+
+    async hasNext() {
+      while (this.#at >= this.#batch.length) {
+        if (this.#isOver()) return false;
+        await this.#fill();
       }
       return true;
     }
 
-    hasNext() { return this.#fill(); }
-
-    async next() {
-      if (!(await this.#fill())) return undefined;
+    // The next document or `NONE`. Nothing is waited for between looking for one and taking it.
+    async #take() {
+      while (this.#at >= this.#batch.length) {
+        if (this.#isOver()) return NONE;
+        await this.#fill();
+      }
       let document = this.#batch[this.#at];
       this.#batch[this.#at] = undefined;
       this.#at += 1;
@@ -120,26 +150,33 @@
       return document;
     }
 
+    async next() {
+      const document = await this.#take();
+      return document === NONE ? undefined : document;
+    }
+
     // As the driver has it, which Atlas does not know.
-    async tryNext() { return (await this.#fill()) ? this.next() : null; }
+    async tryNext() {
+      const document = await this.#take();
+      return document === NONE ? null : document;
+    }
 
     async toArray() {
       const all = [];
-      while (await this.#fill()) {
+      for (;;) {
         if (this.#maps.length === 0) {
           for (; this.#at < this.#batch.length; this.#at += 1) all.push(this.#batch[this.#at]);
-        } else {
-          all.push(await this.next());
         }
+        const document = await this.#take();
+        if (document === NONE) return all;
+        all.push(document);
       }
-      return all;
     }
 
     async forEach(visit) {
-      while (await this.#fill()) {
-        if ((await visit(await this.next())) === false) break;
+      for await (const document of this) {
+        if ((await visit(document)) === false) break;
       }
-      await this.close();
     }
 
     async count() {
@@ -158,7 +195,11 @@
 
     async *[Symbol.asyncIterator]() {
       try {
-        while (await this.#fill()) yield await this.next();
+        for (;;) {
+          const document = await this.#take();
+          if (document === NONE) return;
+          yield document;
+        }
       } finally {
         await this.close();
       }

@@ -1,6 +1,7 @@
 mod bson;
 mod builtins;
 mod console;
+mod cursors;
 mod limits;
 mod modules;
 mod pool;

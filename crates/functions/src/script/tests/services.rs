@@ -1,7 +1,7 @@
 use super::*;
 
 /// Runs a function whose `coll` is a collection, and says what it returned and what was asked.
-async fn with_collection(
+pub(super) async fn with_collection(
     body: &str,
     answering: impl Fn(&ServiceCall, &Document) -> Reply + Send + Sync + 'static,
 ) -> (Outcome, Vec<(String, Document)>) {
