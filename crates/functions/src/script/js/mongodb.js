@@ -71,13 +71,23 @@
       return this;
     }
 
-    sort(order, direction) {
-      return this.#set("sort", typeof order === "string" ? { [order]: direction ?? 1 } : order);
+    // What a query has as an option, a pipeline has as a stage.
+    #refine(name, value, stage) {
+      if (this.#operation !== "aggregate") return this.#set(name, value);
+      if (this.#state !== "new") throw new Error(`a cursor that was read from takes no ${name}`);
+      const { pipeline } = this.#args;
+      if (!Array.isArray(pipeline)) throw new TypeError("the pipeline is no array");
+      this.#args = { ...this.#args, pipeline: [...pipeline, { [stage]: value }] };
+      return this;
     }
-    limit(count) { return this.#set("limit", count); }
-    skip(count) { return this.#set("skip", count); }
-    project(projection) { return this.#set("projection", projection); }
-    projection(projection) { return this.#set("projection", projection); }
+
+    sort(order, direction) {
+      return this.#refine("sort", typeof order === "string" ? { [order]: direction ?? 1 } : order, "$sort");
+    }
+    limit(count) { return this.#refine("limit", count, "$limit"); }
+    skip(count) { return this.#refine("skip", count, "$skip"); }
+    project(projection) { return this.#refine("projection", projection, "$project"); }
+    projection(projection) { return this.project(projection); }
     batchSize(count) { return this.#set("batchSize", count); }
     hint(hint) { return this.#set("hint", hint); }
     collation(collation) { return this.#set("collation", collation); }

@@ -164,3 +164,50 @@ async fn a_loop_that_is_left_closes_its_cursor() {
         assert_eq!(operations(&asked), ["find", "closeCursor"], "{body}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pipeline_is_refined_by_stages_in_the_order_of_the_calls() {
+    let empty =
+        |_: &ServiceCall, _: &Document| Reply::Value(doc! { "batch": [], "cursor": null }.into());
+    let (outcome, asked) = with_collection(
+        "const pipeline = [{ $match: { a: 1 } }];
+         await coll.aggregate(pipeline, { comment: 'x' }).sort({ b: -1 }).skip(1).limit(5).project({ b: 1 }).sort('b', 1).batchSize(2).toArray();
+         await context.services.get('mongodb-atlas').db('shop').aggregate().limit(1).toArray();
+         return pipeline.length;",
+        empty,
+    )
+    .await;
+    assert_eq!(returned(&outcome), Some(Bson::Int32(1)), "{outcome:?}");
+    let pipeline = vec![
+        doc! { "$match": { "a": 1 } },
+        doc! { "$sort": { "b": -1 } },
+        doc! { "$skip": 1 },
+        doc! { "$limit": 5 },
+        doc! { "$project": { "b": 1 } },
+        doc! { "$sort": { "b": 1 } },
+    ];
+    assert_eq!(
+        asked[0].1,
+        doc! {
+            "db": "shop", "coll": "orders", "pipeline": pipeline,
+            "options": { "comment": "x", "batchSize": 2 },
+        }
+    );
+    assert_eq!(
+        asked[1].1,
+        doc! { "db": "shop", "pipeline": [{ "$limit": 1 }] }
+    );
+    for (body, message) in [
+        (
+            "const c = coll.aggregate([]); await c.next(); c.limit(1);",
+            "a cursor that was read from takes no limit",
+        ),
+        (
+            "coll.aggregate({ $match: {} }).limit(1);",
+            "the pipeline is no array",
+        ),
+    ] {
+        let (outcome, _) = with_collection(body, empty).await;
+        assert_eq!(failed(&outcome).message, message);
+    }
+}
