@@ -39,13 +39,10 @@ impl<'a> Statement<'a> {
             return Err(malformed());
         }
         let name = name.as_str();
+        let inserted = body;
         let body = Fields::unchecked("field", name, body);
         let (kind, document) = match name {
-            "insertOne" => {
-                let body = body.checked(&["document"])?;
-                let document = body.required("document", body.raw_document("document")?)?;
-                (Kind::Insert, Cow::Borrowed(document))
-            }
+            "insertOne" => (Kind::Insert, Cow::Borrowed(insert(inserted)?)),
             "updateOne" | "updateMany" => (Kind::Update, update(body, name == "updateMany")?),
             "replaceOne" => (Kind::Update, replace(body)?),
             "deleteOne" => (Kind::Delete, delete(body, 1)?),
@@ -70,6 +67,18 @@ impl<'a> Statement<'a> {
     pub(super) fn bytes(&self) -> usize {
         self.document.as_bytes().len()
     }
+}
+
+/// The document that is inserted: what the field `document` has where it is the only one, or else
+/// the body itself, as Atlas has it.
+fn insert(body: &RawDocument) -> Result<&RawDocument, Failure> {
+    let mut fields = body.into_iter();
+    Ok(match (fields.next().transpose()?, fields.next()) {
+        (Some((name, RawBsonRef::Document(document))), None) if name.as_str() == "document" => {
+            document
+        }
+        _ => body,
+    })
 }
 
 fn update<'a>(body: Fields<'a>, is_many: bool) -> Result<Cow<'a, RawDocument>, Failure> {

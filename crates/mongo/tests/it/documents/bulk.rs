@@ -48,6 +48,38 @@ async fn a_bulk_counts_what_it_did_by_the_places_of_its_operations() {
 }
 
 #[tokio::test]
+async fn a_bulk_inserts_documents_that_are_named_or_by_themselves() {
+    let fixture = Fixture::new("bulk_inserts").await;
+    let calls = Calls::new(&fixture).await;
+    let operations = vec![
+        doc! { "insertOne": { "_id": 1, "name": "x", "reviews": [] } },
+        doc! { "insertOne": { "document": { "_id": 2 } } },
+        doc! { "insertOne": { "_id": 3, "document": { "a": 1 } } },
+        doc! { "insertOne": { "document": { "_id": 4, "document": { "a": 1 } } } },
+        doc! { "insertOne": { "document": "a" } },
+        doc! { "insertOne": {} },
+    ];
+    let result = calls
+        .call("bulkWrite", doc! { "operations": operations })
+        .await;
+    let result = result.as_document().unwrap();
+    assert_eq!(result["insertedCount"], Bson::Int32(6));
+    let inserted = result.get_document("insertedIds").unwrap();
+    let generated = ["4", "5"].map(|place| inserted.get_object_id(place).unwrap());
+    assert_eq!(
+        fixture.all("c").await,
+        [
+            doc! { "_id": 1, "name": "x", "reviews": [] },
+            doc! { "_id": 2 },
+            doc! { "_id": 3, "document": { "a": 1 } },
+            doc! { "_id": 4, "document": { "a": 1 } },
+            doc! { "_id": generated[0], "document": "a" },
+            doc! { "_id": generated[1] },
+        ]
+    );
+}
+
+#[tokio::test]
 async fn an_ordered_bulk_stops_where_it_fails_and_an_unordered_one_goes_on() {
     let fixture = Fixture::new("bulk_order").await;
     let calls = Calls::new(&fixture).await;
