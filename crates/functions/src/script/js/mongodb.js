@@ -41,6 +41,27 @@
     return options;
   }
 
+  // A document that is inserted has no `_id` where that is `undefined`, and is given one.
+  function inserted(document) {
+    if (typeof document !== "object" || document === null || typeof document.toBSON === "function") return document;
+    if (document instanceof Map) {
+      return document.has("_id") && document.get("_id") === undefined
+        ? new Map([...document].filter(([name]) => name !== "_id"))
+        : document;
+    }
+    if (!Object.hasOwn(document, "_id") || document._id !== undefined) return document;
+    const { _id, ...others } = document;
+    return others;
+  }
+
+  // An operation of a bulk. The document that one inserts may be all that it says.
+  function bulkOperation(operation) {
+    const body = operation?.insertOne;
+    if (typeof body !== "object" || body === null || Object.keys(operation).length !== 1) return operation;
+    const names = Object.keys(body);
+    return { insertOne: { document: inserted(names.length === 1 && names[0] === "document" ? body.document : body) } };
+  }
+
   // Arguments and options that are `undefined` are not given. Within documents it is a value of its own.
   function present(named) {
     return Object.fromEntries(Object.entries(named).filter(([, value]) => value !== undefined));
@@ -361,8 +382,9 @@
         findOneAndUpdate: (filter, update, options) => findOneAndUpdate(filter, { update }, options),
         findOneAndReplace: (filter, replacement, options) => findOneAndReplace(filter, { replacement }, options),
         findOneAndDelete: (filter, options) => findOneAndDelete(filter, {}, options),
-        insertOne: (document, options) => act("insertOne", { document }, options),
-        insertMany: (documents, options) => act("insertMany", { documents }, options),
+        insertOne: (document, options) => act("insertOne", { document: inserted(document) }, options),
+        insertMany: (documents, options) =>
+          act("insertMany", { documents: Array.isArray(documents) ? documents.map(inserted) : documents }, options),
         updateOne: (filter, update, options) => act("updateOne", { filter, update }, options),
         updateMany: (filter, update, options) => act("updateMany", { filter, update }, options),
         replaceOne: (filter, replacement, options) => act("replaceOne", { filter, replacement }, options),
@@ -373,7 +395,8 @@
         countDocuments: (filter, options) => act("countDocuments", { filter: filter ?? {} }, options),
         estimatedDocumentCount: (options) => act("estimatedDocumentCount", {}, options),
         distinct: (field, filter, options) => act("distinct", { field, filter: filter ?? {} }, options),
-        bulkWrite: (operations, options) => act("bulkWrite", { operations }, options),
+        bulkWrite: (operations, options) =>
+          act("bulkWrite", { operations: Array.isArray(operations) ? operations.map(bulkOperation) : operations }, options),
         watch() { throw new Error("watch is not supported in functions: use a trigger"); },
       };
     }

@@ -141,6 +141,42 @@ async fn operations_on_collections_are_asked_of_the_service() {
             "bulkWrite",
             doc! { "operations": [{ "deleteMany": { "filter": { "a": null } } }] },
         ),
+        // Except for the `_id` of a document that is inserted.
+        (
+            "coll.insertOne({ _id: undefined, a: undefined })",
+            "insertOne",
+            doc! { "document": { "a": null } },
+        ),
+        (
+            "coll.insertOne(new Map([['_id', undefined], ['a', 1]]))",
+            "insertOne",
+            doc! { "document": { "a": 1 } },
+        ),
+        (
+            "coll.insertOne({ _id: null, a: { _id: undefined } })",
+            "insertOne",
+            doc! { "document": { "_id": null, "a": { "_id": null } } },
+        ),
+        (
+            "coll.insertMany([{ _id: undefined, a: 1 }, { _id: 2 }])",
+            "insertMany",
+            doc! { "documents": [{ "a": 1 }, { "_id": 2 }] },
+        ),
+        (
+            "coll.bulkWrite([{ insertOne: { document: { _id: undefined, a: 1 } } }, { insertOne: { _id: undefined, document: { a: 1 } } }, { insertOne: { document: 1 } }, { insertOne: { name: 'x', document: {} } }])",
+            "bulkWrite",
+            doc! { "operations": [
+                { "insertOne": { "document": { "a": 1 } } },
+                { "insertOne": { "document": { "document": { "a": 1 } } } },
+                { "insertOne": { "document": 1 } },
+                { "insertOne": { "document": { "name": "x", "document": {} } } },
+            ] },
+        ),
+        (
+            "coll.replaceOne({}, { _id: undefined }, { upsert: true })",
+            "replaceOne",
+            doc! { "filter": {}, "replacement": { "_id": null }, "options": { "upsert": true } },
+        ),
         // What is not given is absent.
         (
             "coll.deleteMany(undefined)",
