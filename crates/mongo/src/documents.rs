@@ -2,6 +2,7 @@
 
 mod answer;
 mod bulk;
+mod concerns;
 mod cursors;
 mod failure;
 mod fields;
@@ -14,6 +15,7 @@ use std::sync::{Arc, OnceLock};
 use async_trait::async_trait;
 use bytes::Bytes;
 use mongodb::bson::{RawDocument, RawDocumentBuf};
+use mongodb::options::RunCommandOptions;
 use mongodb::{Collection, Database};
 use tokio::runtime::Handle;
 use tributary_flow::{DocumentCall, DocumentError, DocumentScope, DocumentStore};
@@ -224,10 +226,13 @@ impl Task {
 
     async fn run_command(&self, session: &mut Option<Held>) -> Result<Bytes, Failure> {
         let arguments = self.arguments(&["command"])?;
-        self.options(&[])?;
+        let options = RunCommandOptions::builder()
+            .selection_criteria(self.options(&["readPreference"])?.read_preference()?)
+            .build();
         let command = arguments.required("command", arguments.raw_document("command")?)?;
         let database = self.database();
         let command = database.run_raw_command(command.to_owned());
+        let command = command.with_options(options);
         let reply = in_session!(command, session)?;
         Ok(answer::of(&RawDocumentBuf::try_from(&reply)?))
     }

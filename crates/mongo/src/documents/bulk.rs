@@ -10,7 +10,7 @@ use mongodb::bson::{
     Bson, Document, RawArrayBuf, RawBson, RawDocument, RawDocumentBuf, cstr,
     serialize_to_raw_document_buf,
 };
-use mongodb::options::InsertManyOptions;
+use mongodb::options::{InsertManyOptions, WriteConcern};
 
 use super::failure::Failure;
 use super::sessions::Held;
@@ -30,13 +30,27 @@ pub(super) async fn bulk_write(task: &Task, session: &mut Option<Held>) -> Resul
     if operations.is_empty() {
         return Err(Failure::of("bulkWrite needs at least one operation"));
     }
-    let options = task.options(&["ordered", "bypassDocumentValidation", "comment", "let"])?;
+    let options = task.options(&[
+        "ordered",
+        "bypassDocumentValidation",
+        "comment",
+        "let",
+        "writeConcern",
+    ])?;
+    let write_concern = options.write_concern()?;
+    if write_concern.is_some() && session.as_ref().is_some_and(Held::in_transaction) {
+        // The driver says it of what it has operations for.
+        return Err(Failure::of(
+            "Cannot set write concern after starting a transaction",
+        ));
+    }
     let bulk = Bulk {
         task,
         is_ordered: options.boolean("ordered")?.unwrap_or(true),
         bypass_validation: options.boolean("bypassDocumentValidation")?,
         comment: options.value("comment")?,
         let_vars: options.raw_document("let")?,
+        write_concern,
     };
     let mut statements = Vec::with_capacity(operations.len());
     for (index, operation) in operations.iter().enumerate() {
@@ -80,6 +94,7 @@ struct Bulk<'a> {
     bypass_validation: Option<bool>,
     comment: Option<Bson>,
     let_vars: Option<&'a RawDocument>,
+    write_concern: Option<WriteConcern>,
 }
 
 /// What came of the statements so far.
@@ -146,6 +161,7 @@ impl Bulk<'_> {
             .bypass_document_validation(self.bypass_validation)
             .comment(self.comment.clone())
             .ordered(self.is_ordered)
+            .write_concern(self.write_concern.clone())
             .build();
         let collection = self.task.collection()?.clone_with_type::<&RawDocument>();
         let documents = run.iter().map(Statement::document);
@@ -213,7 +229,8 @@ impl Bulk<'_> {
             command.append(cstr!("let"), let_vars);
         }
         let in_transaction = session.as_ref().is_some_and(Held::in_transaction);
-        if let (false, Some(concern)) = (in_transaction, collection.write_concern()) {
+        let concern = self.write_concern.as_ref().or(collection.write_concern());
+        if let (false, Some(concern)) = (in_transaction, concern) {
             // The driver does not give a command the address's own.
             command.append(
                 cstr!("writeConcern"),

@@ -117,8 +117,15 @@ impl<'a> Fields<'a> {
         Ok(Some(documents))
     }
 
+    /// True or false, or a number that stands for it as it does to the server.
     pub(super) fn boolean(&self, name: &str) -> Result<Option<bool>, Failure> {
-        self.typed(name, "neither true nor false", |value| value.as_bool())
+        self.typed(name, "neither true nor false", |value| match value {
+            RawBsonRef::Boolean(flag) => Some(flag),
+            RawBsonRef::Int32(number) => Some(number != 0),
+            RawBsonRef::Int64(number) => Some(number != 0),
+            RawBsonRef::Double(number) => Some(number != 0.0),
+            _ => None,
+        })
     }
 
     pub(super) fn text(&self, name: &str) -> Result<Option<&'a str>, Failure> {

@@ -9,6 +9,7 @@ use mongodb::options::{
 
 use super::cursors::Source;
 use super::failure::Failure;
+use super::fields::Fields;
 use super::sessions::Held;
 use super::{Task, answer, cursors, in_session};
 
@@ -22,10 +23,17 @@ const OF_FIND_ONE: &[&str] = &[
     "comment",
     "let",
     "allowDiskUse",
+    "allowPartialResults",
+    "max",
+    "min",
+    "returnKey",
+    "showRecordId",
+    "readConcern",
+    "readPreference",
 ];
 
 pub(super) async fn find(task: &Task, session: &mut Option<Held>) -> Result<Bytes, Failure> {
-    let known = [OF_FIND_ONE, &["limit", "batchSize"]].concat();
+    let known = [OF_FIND_ONE, &["limit", "batchSize", "noCursorTimeout"]].concat();
     let source = found(task, session, &known, false).await?;
     cursors::open(task, session, source).await
 }
@@ -52,15 +60,22 @@ async fn found(
     };
     let options = FindOptions::builder()
         .allow_disk_use(options.boolean("allowDiskUse")?)
+        .allow_partial_results(options.boolean("allowPartialResults")?)
         .batch_size(options.whole::<u32>("batchSize")?)
         .collation(options.collation()?)
         .comment(options.value("comment")?)
         .hint(options.hint()?)
         .let_vars(options.document("let")?)
         .limit(limit)
+        .max(options.document("max")?)
         .max_time(options.milliseconds("maxTimeMS")?)
+        .min(options.document("min")?)
+        .no_cursor_timeout(options.boolean("noCursorTimeout")?)
         .projection(options.document("projection")?)
-        .selection_criteria(read_from(task, session))
+        .read_concern(options.read_concern()?)
+        .return_key(options.boolean("returnKey")?)
+        .selection_criteria(read_from(task, session, options)?)
+        .show_record_id(options.boolean("showRecordId")?)
         .skip(options.whole::<u64>("skip")?)
         .sort(options.document("sort")?)
         .build();
@@ -84,6 +99,9 @@ pub(super) async fn aggregate(task: &Task, session: &mut Option<Held>) -> Result
         "hint",
         "let",
         "maxTimeMS",
+        "readConcern",
+        "readPreference",
+        "writeConcern",
     ])?;
     let options = AggregateOptions::builder()
         .allow_disk_use(options.boolean("allowDiskUse")?)
@@ -94,7 +112,9 @@ pub(super) async fn aggregate(task: &Task, session: &mut Option<Held>) -> Result
         .hint(options.hint()?)
         .let_vars(options.document("let")?)
         .max_time(options.milliseconds("maxTimeMS")?)
-        .selection_criteria(read_from(task, session))
+        .read_concern(options.read_concern()?)
+        .selection_criteria(read_from(task, session, options)?)
+        .write_concern(options.write_concern()?)
         .build();
     let database = task.database();
     let collection = task.call.collection.as_ref().map(|_| task.collection());
@@ -113,7 +133,16 @@ pub(super) async fn aggregate(task: &Task, session: &mut Option<Held>) -> Result
 
 pub(super) async fn count(task: &Task, session: &mut Option<Held>) -> Result<Bytes, Failure> {
     let filter = task.arguments(&["filter"])?.filter()?;
-    let options = task.options(&["limit", "skip", "hint", "collation", "maxTimeMS", "comment"])?;
+    let options = task.options(&[
+        "limit",
+        "skip",
+        "hint",
+        "collation",
+        "maxTimeMS",
+        "comment",
+        "readConcern",
+        "readPreference",
+    ])?;
     let options = CountOptions::builder()
         .collation(options.collation()?)
         .comment(options.value("comment")?)
@@ -121,7 +150,8 @@ pub(super) async fn count(task: &Task, session: &mut Option<Held>) -> Result<Byt
         // No limit at all is what zero means to a cursor.
         .limit(options.whole::<u64>("limit")?.filter(|limit| *limit > 0))
         .max_time(options.milliseconds("maxTimeMS")?)
-        .selection_criteria(read_from(task, session))
+        .read_concern(options.read_concern()?)
+        .selection_criteria(read_from(task, session, options)?)
         .skip(options.whole::<u64>("skip")?)
         .build();
     let collection = task.collection()?;
@@ -140,11 +170,12 @@ pub(super) async fn estimate(task: &Task, session: &mut Option<Held>) -> Result<
             "estimatedDocumentCount is not part of a session: countDocuments can be",
         ));
     }
-    let options = task.options(&["maxTimeMS", "comment"])?;
+    let options = task.options(&["maxTimeMS", "comment", "readConcern", "readPreference"])?;
     let options = EstimatedDocumentCountOptions::builder()
         .comment(options.value("comment")?)
         .max_time(options.milliseconds("maxTimeMS")?)
-        .selection_criteria(read_from(task, session))
+        .read_concern(options.read_concern()?)
+        .selection_criteria(read_from(task, session, options)?)
         .build();
     let collection = task.collection()?;
     let count = collection.estimated_document_count().with_options(options);
@@ -155,13 +186,21 @@ pub(super) async fn distinct(task: &Task, session: &mut Option<Held>) -> Result<
     let arguments = task.arguments(&["field", "filter"])?;
     let field = arguments.required("field", arguments.text("field")?)?;
     let filter = arguments.filter()?;
-    let options = task.options(&["collation", "comment", "hint", "maxTimeMS"])?;
+    let options = task.options(&[
+        "collation",
+        "comment",
+        "hint",
+        "maxTimeMS",
+        "readConcern",
+        "readPreference",
+    ])?;
     let options = DistinctOptions::builder()
         .collation(options.collation()?)
         .comment(options.value("comment")?)
         .hint(options.hint()?)
         .max_time(options.milliseconds("maxTimeMS")?)
-        .selection_criteria(read_from(task, session))
+        .read_concern(options.read_concern()?)
+        .selection_criteria(read_from(task, session, options)?)
         .build();
     let collection = task.collection()?;
     let distinct = collection.distinct(field, filter).with_options(options);
@@ -173,9 +212,14 @@ pub(super) async fn distinct(task: &Task, session: &mut Option<Held>) -> Result<
 }
 
 /// Where an operation reads. A transaction has its own say.
-fn read_from(task: &Task, session: &Option<Held>) -> Option<SelectionCriteria> {
-    match session {
-        Some(held) if held.in_transaction() => None,
-        _ => Some(task.connection.read_documents_from()),
-    }
+fn read_from(
+    task: &Task,
+    session: &Option<Held>,
+    options: Fields<'_>,
+) -> Result<Option<SelectionCriteria>, Failure> {
+    Ok(match (options.read_preference()?, session) {
+        (Some(given), _) => Some(given),
+        (None, Some(held)) if held.in_transaction() => None,
+        (None, _) => Some(task.connection.read_documents_from()),
+    })
 }

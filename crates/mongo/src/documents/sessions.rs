@@ -5,11 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use mongodb::ClientSession;
-use mongodb::bson::{RawBsonRef, RawDocument};
-use mongodb::options::{
-    Acknowledgment, ReadConcern, ReadPreference, ReadPreferenceOptions, SelectionCriteria,
-    SessionOptions, TransactionOptions, WriteConcern,
-};
+use mongodb::options::{SessionOptions, TransactionOptions};
 use tokio::sync::OwnedMutexGuard;
 
 use super::failure::Failure;
@@ -177,74 +173,9 @@ const OF_TRANSACTIONS: &[&str] = &[
 
 fn transaction_options(options: Fields<'_>) -> Result<TransactionOptions, Failure> {
     Ok(TransactionOptions::builder()
-        .read_concern(
-            options
-                .raw_document("readConcern")?
-                .map(read_concern)
-                .transpose()?,
-        )
-        .write_concern(
-            options
-                .raw_document("writeConcern")?
-                .map(write_concern)
-                .transpose()?,
-        )
-        .selection_criteria(read_preference(options)?)
+        .read_concern(options.read_concern()?)
+        .write_concern(options.write_concern()?)
+        .selection_criteria(options.read_preference()?)
         .max_commit_time(options.milliseconds("maxCommitTimeMS")?)
         .build())
-}
-
-fn read_concern(concern: &RawDocument) -> Result<ReadConcern, Failure> {
-    let concern = Fields::unchecked("field", "a read concern", concern).checked(&["level"])?;
-    let level = concern.required("level", concern.text("level")?)?;
-    Ok(ReadConcern::custom(level))
-}
-
-fn write_concern(concern: &RawDocument) -> Result<WriteConcern, Failure> {
-    const KNOWN: &[&str] = &["w", "j", "journal", "wtimeout", "wtimeoutMS"];
-    let concern = Fields::unchecked("field", "a write concern", concern).checked(KNOWN)?;
-    let w = match concern.get("w")? {
-        Some(RawBsonRef::String("majority")) => Some(Acknowledgment::Majority),
-        Some(RawBsonRef::String(tag)) => Some(Acknowledgment::Custom(tag.to_owned())),
-        _ => concern.whole("w")?.map(Acknowledgment::Nodes),
-    };
-    let journal = match concern.boolean("j")? {
-        None => concern.boolean("journal")?,
-        given => given,
-    };
-    let timeout = match concern.milliseconds("wtimeoutMS")? {
-        None => concern.milliseconds("wtimeout")?,
-        given => given,
-    };
-    Ok(WriteConcern::builder()
-        .w(w)
-        .journal(journal)
-        .w_timeout(timeout)
-        .build())
-}
-
-/// The read preference, by its name or as a document with its `mode`.
-fn read_preference(options: Fields<'_>) -> Result<Option<SelectionCriteria>, Failure> {
-    let mode = match options.get("readPreference")? {
-        None => return Ok(None),
-        Some(RawBsonRef::Document(preference)) => {
-            let preference = Fields::unchecked("field", "a read preference", preference);
-            let preference = preference.checked(&["mode"])?;
-            preference.required("mode", preference.text("mode")?)?
-        }
-        Some(_) => options.text("readPreference")?.unwrap_or_default(),
-    };
-    let options = Some(ReadPreferenceOptions::default());
-    Ok(Some(SelectionCriteria::ReadPreference(match mode {
-        "primary" => ReadPreference::Primary,
-        "primaryPreferred" => ReadPreference::PrimaryPreferred { options },
-        "secondary" => ReadPreference::Secondary { options },
-        "secondaryPreferred" => ReadPreference::SecondaryPreferred { options },
-        "nearest" => ReadPreference::Nearest { options },
-        other => {
-            return Err(Failure::of(format!(
-                "there is no read preference `{other}`"
-            )));
-        }
-    })))
 }

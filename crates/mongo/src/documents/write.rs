@@ -16,10 +16,11 @@ use super::{Task, answer, in_session};
 pub(super) async fn insert_one(task: &Task, session: &mut Option<Held>) -> Result<Bytes, Failure> {
     let arguments = task.arguments(&["document"])?;
     let document = arguments.required("document", arguments.raw_document("document")?)?;
-    let options = task.options(&["bypassDocumentValidation", "comment"])?;
+    let options = task.options(&["bypassDocumentValidation", "comment", "writeConcern"])?;
     let options = InsertOneOptions::builder()
         .bypass_document_validation(options.boolean("bypassDocumentValidation")?)
         .comment(options.value("comment")?)
+        .write_concern(options.write_concern()?)
         .build();
     let collection = task.collection()?.clone_with_type::<&RawDocument>();
     let insert = collection.insert_one(document).with_options(options);
@@ -35,12 +36,18 @@ pub(super) async fn insert_one(task: &Task, session: &mut Option<Held>) -> Resul
 pub(super) async fn insert_many(task: &Task, session: &mut Option<Held>) -> Result<Bytes, Failure> {
     let arguments = task.arguments(&["documents"])?;
     let documents = arguments.required("documents", arguments.raw_documents("documents")?)?;
-    let options = task.options(&["ordered", "bypassDocumentValidation", "comment"])?;
+    let options = task.options(&[
+        "ordered",
+        "bypassDocumentValidation",
+        "comment",
+        "writeConcern",
+    ])?;
     let is_ordered = options.boolean("ordered")?.unwrap_or(true);
     let options = InsertManyOptions::builder()
         .bypass_document_validation(options.boolean("bypassDocumentValidation")?)
         .comment(options.value("comment")?)
         .ordered(is_ordered)
+        .write_concern(options.write_concern()?)
         .build();
     let collection = task.collection()?.clone_with_type::<&RawDocument>();
     let insert = collection.insert_many(&documents).with_options(options);
@@ -89,6 +96,7 @@ pub(super) async fn update(task: &Task, session: &mut Option<Held>) -> Result<By
         "comment",
         "let",
         "bypassDocumentValidation",
+        "writeConcern",
     ];
     if !is_many {
         known.push("sort");
@@ -103,6 +111,7 @@ pub(super) async fn update(task: &Task, session: &mut Option<Held>) -> Result<By
         .let_vars(options.document("let")?)
         .sort(options.document("sort")?)
         .upsert(options.boolean("upsert")?)
+        .write_concern(options.write_concern()?)
         .build();
     let collection = task.collection()?;
     let update = match is_many {
@@ -123,6 +132,7 @@ pub(super) async fn replace(task: &Task, session: &mut Option<Held>) -> Result<B
         "comment",
         "let",
         "bypassDocumentValidation",
+        "writeConcern",
     ])?;
     let options = ReplaceOptions::builder()
         .bypass_document_validation(options.boolean("bypassDocumentValidation")?)
@@ -132,6 +142,7 @@ pub(super) async fn replace(task: &Task, session: &mut Option<Held>) -> Result<B
         .let_vars(options.document("let")?)
         .sort(options.document("sort")?)
         .upsert(options.boolean("upsert")?)
+        .write_concern(options.write_concern()?)
         .build();
     let collection = task.collection()?.clone_with_type::<&RawDocument>();
     let replace = collection
@@ -155,12 +166,13 @@ fn updated(updated: UpdateResult) -> Result<Bytes, Failure> {
 
 pub(super) async fn delete(task: &Task, session: &mut Option<Held>) -> Result<Bytes, Failure> {
     let filter = task.arguments(&["filter"])?.filter_of_write()?;
-    let options = task.options(&["hint", "collation", "comment", "let"])?;
+    let options = task.options(&["hint", "collation", "comment", "let", "writeConcern"])?;
     let options = DeleteOptions::builder()
         .collation(options.collation()?)
         .comment(options.value("comment")?)
         .hint(options.hint()?)
         .let_vars(options.document("let")?)
+        .write_concern(options.write_concern()?)
         .build();
     let collection = task.collection()?;
     let delete = match task.call.operation == "deleteMany" {
@@ -181,6 +193,7 @@ const OF_FIND_AND: &[&str] = &[
     "maxTimeMS",
     "comment",
     "let",
+    "writeConcern",
 ];
 const OF_FIND_AND_REPLACE: &[&str] = &[
     "upsert",
@@ -209,6 +222,7 @@ pub(super) async fn find_and_update(
         .return_document(return_document(options)?)
         .sort(options.document("sort")?)
         .upsert(options.boolean("upsert")?)
+        .write_concern(options.write_concern()?)
         .build();
     let collection = task.collection()?;
     let find = collection
@@ -235,6 +249,7 @@ pub(super) async fn find_and_replace(
         .return_document(return_document(options)?)
         .sort(options.document("sort")?)
         .upsert(options.boolean("upsert")?)
+        .write_concern(options.write_concern()?)
         .build();
     let collection = task.collection()?;
     let find = collection
@@ -257,6 +272,7 @@ pub(super) async fn find_and_delete(
         .max_time(options.milliseconds("maxTimeMS")?)
         .projection(options.document("projection")?)
         .sort(options.document("sort")?)
+        .write_concern(options.write_concern()?)
         .build();
     let collection = task.collection()?;
     let find = collection.find_one_and_delete(filter).with_options(options);

@@ -1,6 +1,7 @@
 //! Operations of functions.
 
 mod bulk;
+mod concerns;
 mod errors;
 mod read;
 mod sessions;

@@ -36,6 +36,17 @@
     answer.reject(error);
   }
 
+  const warned = new Map();
+
+  // Says something to the console that need not be said again in the same run.
+  function warnOnce(text) {
+    const run = host.run();
+    const texts = warned.get(run) ?? new Set();
+    if (texts.has(text)) return;
+    warned.set(run, texts.add(text));
+    host.print("warn", text);
+  }
+
   // An object that has an action by any name but `then`, which would make it look like a promise.
   function actions(perform, known = {}) {
     return new Proxy(known, {
@@ -73,7 +84,7 @@
   }
 
   const kinds = {
-    mongodb: (service) => mongodb(callOfDocuments, service),
+    mongodb: (service) => mongodb(callOfDocuments, service, warnOnce),
     aws,
     http,
     twilio: (service) => actions((action, [args]) => call(service, action, { args: args ?? {} })),
@@ -132,6 +143,7 @@
     settle,
     forget(run, calls) {
       requests.delete(run);
+      warned.delete(run);
       for (const id of calls) waiting.delete(id);
     },
   };

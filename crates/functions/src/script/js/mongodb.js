@@ -3,11 +3,70 @@
   const NUMBER = Symbol("session.number");
   const NONE = Symbol("cursor.none");
   const RETRY_FOR = 120000;
+  const WRITING = ["writeConcern", "comment"];
+  const READING = ["readConcern", "readPreference", "comment", "maxTimeMS"];
+  const SELECTING = ["hint", "collation"];
+  const UPDATING = [...WRITING, ...SELECTING, "upsert", "let", "bypassDocumentValidation"];
+  const FINDING = [
+    ...READING, ...SELECTING, "projection", "sort", "skip", "let", "allowDiskUse", "allowPartialResults", "max", "min",
+    "returnKey", "showRecordId",
+  ];
+  const CHANGING = [...WRITING, ...SELECTING, "sort", "projection", "maxTimeMS", "let"];
+  const RETURNING = [...CHANGING, "upsert", "returnDocument", "bypassDocumentValidation"];
+  const COUNTING = [...READING, ...SELECTING, "limit", "skip"];
+
+  // The options of each operation, by what the store of documents calls them.
+  const OPTIONS = {
+    find: [...FINDING, "limit", "batchSize", "noCursorTimeout"],
+    findOne: FINDING,
+    aggregate: [
+      ...READING, ...SELECTING, "allowDiskUse", "batchSize", "bypassDocumentValidation", "let", "writeConcern",
+    ],
+    count: COUNTING,
+    countDocuments: COUNTING,
+    estimatedDocumentCount: READING,
+    distinct: [...READING, ...SELECTING],
+    insertOne: [...WRITING, "bypassDocumentValidation"],
+    insertMany: [...WRITING, "bypassDocumentValidation", "ordered"],
+    updateOne: [...UPDATING, "arrayFilters", "sort"],
+    updateMany: [...UPDATING, "arrayFilters"],
+    replaceOne: [...UPDATING, "sort"],
+    deleteOne: [...WRITING, ...SELECTING, "let"],
+    deleteMany: [...WRITING, ...SELECTING, "let"],
+    findOneAndUpdate: [...RETURNING, "arrayFilters"],
+    findOneAndReplace: RETURNING,
+    findOneAndDelete: CHANGING,
+    bulkWrite: [...WRITING, "ordered", "bypassDocumentValidation", "let"],
+    runCommand: ["readPreference"],
+    startSession: ["causalConsistency", "snapshot", "defaultTransactionOptions"],
+    startTransaction: ["readConcern", "writeConcern", "readPreference", "maxCommitTimeMS"],
+  };
+
+  // The fields of what a bulk does.
+  const BULK = {
+    updateOne: ["filter", "update", "upsert", "arrayFilters", "hint", "collation", "sort"],
+    updateMany: ["filter", "update", "upsert", "arrayFilters", "hint", "collation"],
+    replaceOne: ["filter", "replacement", "upsert", "hint", "collation", "sort"],
+    deleteOne: ["filter", "hint", "collation"],
+    deleteMany: ["filter", "hint", "collation"],
+  };
+
+  const CONCERN = ["w", "j", "journal", "wtimeout", "wtimeoutMS"];
+  const PREFERENCE = ["mode", "tags", "maxStalenessSeconds"];
+
+  // What the driver has find take, of which some is about connections and values and means nothing here.
   const FIND_OPTIONS = new Set([
-    "projection", "sort", "limit", "skip", "session", "hint", "batchSize", "maxTimeMS", "collation", "comment",
-    "allowDiskUse", "let", "max", "min", "returnKey", "showRecordId", "noCursorTimeout", "readConcern", "readPreference",
-    "timeoutMS", "promoteLongs", "promoteValues",
+    ...OPTIONS.find, "session", "awaitData", "bsonRegExp", "checkKeys", "cursorType", "explain", "fieldsAsRaw",
+    "ignoreUndefined", "maxAwaitTimeMS", "oplogReplay", "partial", "promoteBuffers", "promoteLongs", "promoteValues",
+    "raw", "serializeFunctions", "singleBatch", "tailable", "timeout", "timeoutMode", "timeoutMS", "useBigInt64",
   ]);
+  // Those that are flags and named as no field of a document is.
+  const FIND_FLAGS = new Set([
+    "allowDiskUse", "allowPartialResults", "awaitData", "ignoreUndefined", "noCursorTimeout", "promoteBuffers",
+    "promoteLongs", "promoteValues", "returnKey", "serializeFunctions", "showRecordId", "useBigInt64",
+  ]);
+  // What findOne says itself.
+  const OF_CURSORS = new Set(["limit", "batchSize", "noCursorTimeout", "singleBatch"]);
 
   function isFlag(value) {
     return value === 0 || value === 1 || value === true || value === false;
@@ -22,12 +81,14 @@
   // driver's where all names are of options and the values are not what a projection has.
   function findOptions(second, third) {
     if (third !== undefined && third !== null) {
-      return second === undefined || second === null ? { ...third } : { ...third, projection: second };
+      const isGiven = second !== undefined && second !== null && (Object.keys(second).length > 0 || !third.projection);
+      return isGiven ? { ...third, projection: second } : { ...third };
     }
     if (second === undefined || second === null) return {};
     const names = Object.keys(second);
     const isOptions = names.length > 0 && names.every((name) => FIND_OPTIONS.has(name))
-      && !names.every((name) => isFlag(second[name]) || (name !== "projection" && isExpression(second[name])));
+      && !names.every((name) => !FIND_FLAGS.has(name)
+        && (isFlag(second[name]) || (name !== "projection" && isExpression(second[name]))));
     return isOptions ? { ...second } : names.length === 0 ? {} : { projection: second };
   }
 
@@ -54,12 +115,110 @@
     return others;
   }
 
+  function isObject(value) {
+    return typeof value === "object" && value !== null && !Array.isArray(value) && value._bsontype === undefined;
+  }
+
+  const ORDERS = new Map([
+    ["1", 1], ["asc", 1], ["ascending", 1], ["-1", -1], ["desc", -1], ["descending", -1],
+  ]);
+
+  function sortOrder(given = 1) {
+    if (isExpression(given)) return given;
+    const order = ORDERS.get(String(given).toLowerCase());
+    if (order === undefined) throw new TypeError(`'${String(given)}' is no order to sort in`);
+    return order;
+  }
+
+  // A sort in any of the forms of the driver: a name, names, a pair, pairs, a document.
+  function sorted(sort, order) {
+    let pairs;
+    if (typeof sort === "string") {
+      pairs = [[sort, order]];
+    } else if (sort instanceof Map) {
+      pairs = [...sort];
+    } else if (Array.isArray(sort)) {
+      const isPair = sort.length === 2 && ORDERS.has(String(sort[1]).toLowerCase());
+      pairs = Array.isArray(sort[0]) ? sort : isPair ? [sort] : sort.map((name) => [name]);
+    } else if (isObject(sort)) {
+      pairs = Object.entries(sort);
+    }
+    if (!pairs?.every((pair) => Array.isArray(pair) && typeof pair[0] === "string")) {
+      throw new TypeError("a sort is a document, or names, or pairs of a name and an order");
+    }
+    return new Map(pairs.map(([name, given]) => [name, sortOrder(given)]));
+  }
+
+  function only(given, known, ignore) {
+    return Object.fromEntries(Object.entries(given).filter(([name, value]) => {
+      if (known.includes(name)) return true;
+      if (value !== undefined && value !== null) ignore(name);
+      return false;
+    }));
+  }
+
+  // The options of an operation as the store of documents takes them, in whatever form the driver takes them. Those
+  // that the driver passes over are passed over, which is said.
+  function chosen(operation, given, ignore) {
+    const known = OPTIONS[operation] ?? [];
+    const takes = (name) => known.includes(name);
+    const options = { ...given };
+    const rename = (name, to) => {
+      if (!takes(to) || takes(name) || options[name] === undefined) return;
+      options[to] ??= options[name];
+      delete options[name];
+    };
+    if (operation === "findOne") for (const name of OF_CURSORS) delete options[name];
+    rename("partial", "allowPartialResults");
+    if (operation === "aggregate" && options.cursor !== undefined && options.cursor !== null) {
+      if (!isObject(options.cursor)) throw new TypeError("the option 'cursor' of aggregate is no document");
+      options.batchSize ??= options.cursor.batchSize;
+      delete options.cursor;
+    }
+    if (takes("writeConcern")) {
+      const named = options.writeConcern;
+      const own = Object.fromEntries(CONCERN.filter((name) => name in options).map((name) => [name, options[name]]));
+      for (const name of CONCERN) delete options[name];
+      const isWord = typeof named === "string" || typeof named === "number";
+      if (isWord || isObject(named) || Object.keys(own).length > 0 && (named === undefined || named === null)) {
+        const concern = only({ ...own, ...(isWord ? { w: named } : named) }, CONCERN, (name) => ignore(`writeConcern.${name}`));
+        // What nobody waits for is waited for all the same.
+        if (concern.w === 0) {
+          delete concern.w;
+          ignore("writeConcern.w: 0");
+        }
+        options.writeConcern = present(concern);
+        if (Object.keys(options.writeConcern).length === 0) delete options.writeConcern;
+      }
+    }
+    if (typeof options.readConcern === "string") options.readConcern = { level: options.readConcern };
+    if (isObject(options.readPreference)) {
+      const { preference, ...others } = options.readPreference;
+      if (preference !== undefined) others.mode ??= preference;
+      options.readPreference = only(others, PREFERENCE, (name) => ignore(`readPreference.${name}`));
+    }
+    if (isObject(options.defaultTransactionOptions)) {
+      options.defaultTransactionOptions = chosen("startTransaction", options.defaultTransactionOptions, ignore);
+    }
+    if (options.sort !== undefined && options.sort !== null && takes("sort")) options.sort = sorted(options.sort);
+    if (Array.isArray(options.hint)) options.hint = new Map(options.hint.map((name) => [String(name), 1]));
+    return present(only(options, known, ignore));
+  }
+
   // An operation of a bulk. The document that one inserts may be all that it says.
-  function bulkOperation(operation) {
-    const body = operation?.insertOne;
-    if (typeof body !== "object" || body === null || Object.keys(operation).length !== 1) return operation;
-    const names = Object.keys(body);
-    return { insertOne: { document: inserted(names.length === 1 && names[0] === "document" ? body.document : body) } };
+  function bulkOperation(operation, ignore) {
+    const names = isObject(operation) ? Object.keys(operation) : [];
+    const name = names[0];
+    const body = operation?.[name];
+    if (names.length !== 1 || typeof body !== "object" || body === null) return operation;
+    if (name === "insertOne") {
+      const fields = Object.keys(body);
+      return { insertOne: { document: inserted(fields.length === 1 && fields[0] === "document" ? body.document : body) } };
+    }
+    if (!Object.hasOwn(BULK, name)) return operation;
+    const known = only(body, BULK[name], (field) => ignore(`${name}.${field}`));
+    if (known.sort !== undefined && known.sort !== null) known.sort = sorted(known.sort);
+    return { [name]: known };
   }
 
   // Arguments and options that are `undefined` are not given. Within documents it is a value of its own.
@@ -103,7 +262,9 @@
     }
 
     sort(order, direction) {
-      return this.#refine("sort", typeof order === "string" ? { [order]: direction ?? 1 } : order, "$sort");
+      if (order === undefined || order === null) return this;
+      const sort = sorted(order, direction);
+      return sort.size === 0 ? this : this.#refine("sort", sort, "$sort");
     }
     limit(count) { return this.#refine("limit", count, "$limit"); }
     skip(count) { return this.#refine("skip", count, "$skip"); }
@@ -212,7 +373,7 @@
 
     async count() {
       if (this.#operation !== "find") throw new Error("only a cursor of find can be counted");
-      return this.#perform("count", this.#args, this.#options);
+      return this.#perform("count", this.#args, only(this.#options, [...COUNTING, "session"], () => {}));
     }
 
     async close() {
@@ -347,10 +508,12 @@
     }
   }
 
-  return function mongodb(call, service) {
-    async function perform(place, operation, args, chosen) {
-      const { session, ...others } = chosen ?? {};
-      const options = present(others);
+  return function mongodb(call, service, warnOnce) {
+    const ignoring = (operation) => (name) => warnOnce(`${operation} has no option '${name}', which is left out`);
+
+    async function perform(place, operation, args, given) {
+      const { session, ...others } = given ?? {};
+      const options = chosen(operation, others, ignoring(operation));
       const full = present({ ...place, ...args });
       if (session !== undefined && session !== null) {
         if (typeof session[NUMBER] !== "function") throw new TypeError("the session is not one of startSession()");
@@ -364,10 +527,10 @@
       const place = { db, coll: name };
       const act = (operation, args, options) => perform(place, operation, args, options);
       const onDocument = (operation) => (filter, change, options) => {
-        const given = changeOptions(options);
-        const { includeResultMetadata, ...rest } = given;
+        const given = operation === "findOneAndDelete" ? { ...options } : changeOptions(options);
+        const { includeResultMetadata, rawResult, ...rest } = given;
         const answer = act(operation, { filter: filter ?? {}, ...change }, rest);
-        return includeResultMetadata === true ? answer.then((value) => ({ value, ok: 1 })) : answer;
+        return includeResultMetadata ?? rawResult ? answer.then((value) => ({ value, ok: 1 })) : answer;
       };
       const findOneAndUpdate = onDocument("findOneAndUpdate");
       const findOneAndReplace = onDocument("findOneAndReplace");
@@ -395,8 +558,11 @@
         countDocuments: (filter, options) => act("countDocuments", { filter: filter ?? {} }, options),
         estimatedDocumentCount: (options) => act("estimatedDocumentCount", {}, options),
         distinct: (field, filter, options) => act("distinct", { field, filter: filter ?? {} }, options),
-        bulkWrite: (operations, options) =>
-          act("bulkWrite", { operations: Array.isArray(operations) ? operations.map(bulkOperation) : operations }, options),
+        bulkWrite: async (operations, options) => {
+          const ignore = ignoring("bulkWrite");
+          const given = Array.isArray(operations) ? operations.map((one) => bulkOperation(one, ignore)) : operations;
+          return act("bulkWrite", { operations: given }, options);
+        },
         watch() { throw new Error("watch is not supported in functions: use a trigger"); },
       };
     }

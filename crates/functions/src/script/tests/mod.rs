@@ -4,6 +4,7 @@ mod console;
 mod cursors;
 mod limits;
 mod modules;
+mod options;
 mod pool;
 mod runs;
 mod services;

@@ -15,7 +15,7 @@ pub(super) async fn with_collection(
 }
 
 /// What a statement on a collection asks for.
-async fn asked(statement: &str) -> (String, Document) {
+pub(super) async fn asked(statement: &str) -> (String, Document) {
     let (outcome, mut asked) = with_collection(&format!("await {statement};"), |_, _| {
         Reply::Value(Bson::Null)
     })

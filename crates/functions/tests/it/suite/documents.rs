@@ -117,6 +117,21 @@ const ROWS: &[Row] = &[
         "[]",
         r#"{ "inserted": 2, "matched": 4, "modified": 4, "upserted": 1, "deleted": 1 }"#,
     ),
+    returns(
+        "orders/options",
+        "[]",
+        r#"{
+            "areGenerated": true,
+            "after": { "_id": 3, "n": 13 },
+            "found": [{ "_id": 3, "n": 13 }, { "_id": 2, "n": 2 }],
+            "one": { "_id": 3, "n": 13 },
+            "grouped": [{ "_id": 2, "n": 2 }],
+            "counts": [2, 2, 3, 3],
+            "three": [1, 2, 3, null],
+            "forbidden": "Cannot set write concern after starting a transaction",
+            "wrong": "the option `upsert` of updateOne is neither true nor false"
+        }"#,
+    ),
     fails(
         "orders/watches",
         "[]",

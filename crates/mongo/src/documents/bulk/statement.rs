@@ -82,14 +82,18 @@ fn insert(body: &RawDocument) -> Result<&RawDocument, Failure> {
 }
 
 fn update<'a>(body: Fields<'a>, is_many: bool) -> Result<Cow<'a, RawDocument>, Failure> {
-    let body = body.checked(&[
+    let mut known = vec![
         "filter",
         "update",
         "upsert",
         "arrayFilters",
         "hint",
         "collation",
-    ])?;
+    ];
+    if !is_many {
+        known.push("sort");
+    }
+    let body = body.checked(&known)?;
     let mut statement = selecting(body)?;
     statement.append(cstr!("u"), body.raw_update()?);
     statement.append(cstr!("multi"), is_many);
@@ -101,7 +105,14 @@ fn update<'a>(body: Fields<'a>, is_many: bool) -> Result<Cow<'a, RawDocument>, F
 }
 
 fn replace<'a>(body: Fields<'a>) -> Result<Cow<'a, RawDocument>, Failure> {
-    let body = body.checked(&["filter", "replacement", "upsert", "hint", "collation"])?;
+    let body = body.checked(&[
+        "filter",
+        "replacement",
+        "upsert",
+        "hint",
+        "collation",
+        "sort",
+    ])?;
     let mut statement = selecting(body)?;
     statement.append(cstr!("u"), body.replacement()?);
     append_upsert(&mut statement, body)?;
@@ -125,6 +136,9 @@ fn selecting(body: Fields<'_>) -> Result<RawDocumentBuf, Failure> {
     }
     if let Some(collation) = body.raw_document("collation")? {
         statement.append(cstr!("collation"), collation);
+    }
+    if let Some(sort) = body.raw_document("sort")? {
+        statement.append(cstr!("sort"), sort);
     }
     Ok(statement)
 }

@@ -31,6 +31,31 @@ fn whole_numbers_may_be_of_any_type() {
 }
 
 #[test]
+fn numbers_stand_for_true_and_false() {
+    let given = rawdoc! { "a": true, "b": 1, "c": -1_i64, "d": 0.5, "e": false, "f": 0, "g": 0.0, "h": "1", "i": {} };
+    let given = fields(&given);
+    for (names, expected) in [
+        (["a", "b", "c", "d"].as_slice(), true),
+        (&["e", "f", "g"], false),
+    ] {
+        for name in names {
+            assert_eq!(
+                given.boolean(name).expect("a flag"),
+                Some(expected),
+                "{name}"
+            );
+        }
+    }
+    for name in ["h", "i"] {
+        let told = message(given.boolean(name));
+        assert_eq!(
+            told,
+            format!("the option `{name}` of find is neither true nor false")
+        );
+    }
+}
+
+#[test]
 fn null_is_as_good_as_nothing() {
     let given = rawdoc! { "a": RawBson::Null, "b": RawBson::Undefined };
     assert!(fields(&given).document("a").expect("none").is_none());
