@@ -17,8 +17,9 @@ use super::Written;
 const REMEMBERED: Duration = Duration::from_secs(60);
 /// How many causes are remembered; more are no chain, but a crowd.
 const CAUSES: usize = 100_000;
-/// How many runs a second a chain has at least that is taken for endless: slower ones may be meant.
-const SLOWEST: f64 = 10.0;
+/// How many runs a second a chain has at least that is taken for endless: slower ones may be meant. A run that
+/// waits for a service or for a distant deployment takes a good part of a second.
+const SLOWEST: f64 = 2.0;
 /// How many of the runs since the chain began have written, at least, where it is endless. Where a function finds
 /// nothing to do for what it wrote itself, these are half of them, however much others write in between.
 const WRITING: f64 = 0.9;
@@ -247,10 +248,27 @@ mod tests {
 
     #[test]
     fn a_slow_chain_goes_on() {
-        assert_eq!(
-            length(&[Written::Key(7)], Duration::from_secs(5), &[7]),
-            None
-        );
+        for (millis, stopped) in [(5_000, None), (600, None), (400, Some(100))] {
+            let step = Duration::from_millis(millis);
+            assert_eq!(length(&[Written::Key(7)], step, &[7]), stopped, "{step:?}");
+        }
+    }
+
+    #[test]
+    fn a_chain_that_is_slow_at_first_is_stopped_once_it_is_fast() {
+        let mut recursion = Recursion::new(100);
+        let mut now = Instant::now();
+        let mut stopped = None;
+        for run in 0..1_000 {
+            let chain = recursion.begins(Some(7), LATER, now);
+            now += Duration::from_millis(if run < 50 { 2_000 } else { 10 });
+            if recursion.wrote(chain, &[Written::Key(7)], now).is_err() {
+                stopped = Some(run);
+                break;
+            }
+        }
+        // Two a second of all that ran since it began.
+        assert_eq!(stopped, Some(203));
     }
 
     #[test]
