@@ -132,6 +132,16 @@ fn what_tables_do_not_tell_apart_is_the_same() {
         (doc! { "x": 5 }, doc! { "x": 5.0 }),
         (doc! { "x": 0.5 }, doc! { "x": decimal("0.50") }),
         (doc! { "x": f64::NAN }, doc! { "x": -f64::NAN }),
+        (doc! { "x": f64::NAN }, doc! { "x": decimal("NaN") }),
+        (doc! { "x": -f64::NAN }, doc! { "x": decimal("-NaN") }),
+        (
+            doc! { "x": f64::INFINITY },
+            doc! { "x": decimal("Infinity") },
+        ),
+        (
+            doc! { "x": f64::NEG_INFINITY },
+            doc! { "x": decimal("-Infinity") },
+        ),
         (doc! { "x": Bson::Null, "y": 1 }, doc! { "y": 1 }),
         (doc! { "x": { "y": Bson::Null } }, doc! { "x": {} }),
         (
@@ -140,6 +150,7 @@ fn what_tables_do_not_tell_apart_is_the_same() {
         ),
     ] {
         assert_eq!(content(&a), content(&b), "{a} {b}");
+        assert!(same(&a.clone().into(), &b.clone().into()), "{a} {b}");
     }
 }
 

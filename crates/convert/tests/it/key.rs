@@ -35,13 +35,7 @@ fn spelled(value: &Bson) -> String {
         Bson::JavaScriptCodeWithScope(code) => {
             format!("code {:?} {}", code.code, fields_spelled(&code.scope))
         }
-        _ => match number(value) {
-            Some(text) if text.contains("NaN") => "NaN".to_owned(),
-            Some(text) if text.contains("-inf") || text.contains("-Inf") => "-inf".to_owned(),
-            Some(text) if text.contains("inf") || text.contains("Inf") => "inf".to_owned(),
-            Some(text) => text,
-            None => value.clone().into_canonical_extjson().to_string(),
-        },
+        _ => number(value).unwrap_or_else(|| value.clone().into_canonical_extjson().to_string()),
     }
 }
 

@@ -156,13 +156,13 @@ fn same_key(a: &Bson, b: &Bson) -> bool {
     }
 }
 
-/// A number's exact value in one spelling.
+/// A number's exact value in one spelling for all types.
 pub(crate) fn number(value: &Bson) -> Option<String> {
     let text = match value {
         Bson::Int32(v) => v.to_string(),
         Bson::Int64(v) => v.to_string(),
         Bson::Double(v) if v.is_finite() => format!("{v:.1100}"),
-        Bson::Double(v) => return Some(format!("double {v}")),
+        Bson::Double(v) => return Some(v.to_string()),
         Bson::Decimal128(v) => return decimal(&v.to_string()),
         _ => return None,
     };
@@ -174,8 +174,10 @@ fn decimal(text: &str) -> Option<String> {
         Some(rest) => ("-", rest),
         None => ("", text),
     };
-    if text == "NaN" || text == "Infinity" {
-        return Some(format!("decimal {sign}{text}"));
+    match text {
+        "NaN" => return Some("NaN".to_owned()),
+        "Infinity" => return Some(format!("{sign}inf")),
+        _ => {}
     }
     let (mantissa, exponent) = text.split_once('E').unwrap_or((text, "0"));
     let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
