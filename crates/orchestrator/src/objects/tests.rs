@@ -76,7 +76,7 @@ async fn files_are_told_once_they_are_complete() {
     fs::write(at("there.csv"), "1").unwrap();
     let taken = Taken::default();
     // Longer than a busy machine stops between two of the writes.
-    let gather = Duration::from_secs(2);
+    let gather = Duration::from_secs(5);
     watching(directory.path(), None, gather, &taken, async {
         taken.wait_for(1).await;
         assert_eq!(taken.keys(), ["there.csv"]);

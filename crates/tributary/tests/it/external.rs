@@ -324,8 +324,8 @@ async fn the_commits_of_other_writers_come_into_the_manifest() {
     compare_manifest(&fixture, "c");
 
     // While it runs: the next commit does.
-    let child = Running::start(sync(&fixture, &["--commit-interval", "20ms"]));
-    fixture.wait_for_lock("c").await;
+    let mut child = Running::start(sync(&fixture, &["--commit-interval", "20ms"]));
+    child.wait_for_events("following", 1).await;
     c.insert_one(doc! { "_id": 200, "n": 0 }).await.unwrap();
     fixture.wait_for_rows("c", 91).await;
     foreign(&table, &["compact"]).unwrap();

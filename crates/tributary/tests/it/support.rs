@@ -225,17 +225,6 @@ impl Fixture {
         .await;
     }
 
-    /// Waits until a process holds the lock of a table.
-    pub(crate) async fn wait_for_lock(&self, collection: &str) {
-        let lock = self
-            .table(collection)
-            .with_file_name(format!(".{collection}.lock"));
-        self.wait_until("the lock is held", || {
-            std::fs::File::open(&lock).is_ok_and(|file| file.try_lock().is_err())
-        })
-        .await;
-    }
-
     pub(crate) async fn wait_until(&self, what: &str, is_so: impl Fn() -> bool) {
         let deadline = Instant::now() + LIMIT;
         while !is_so() {

@@ -1,6 +1,6 @@
 //! Tables that follow their collections, through kills and faults.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::ops::Range;
 use std::path::Path;
 use std::process::Command;
@@ -496,22 +496,44 @@ async fn a_sync_that_runs_follows_until_it_is_stopped() {
     assert_same(&fixture, "appeared");
 }
 
-/// How many files a table consists of, by its log alone.
-fn live_files(table: &Path) -> usize {
+/// The files that a table consists of, by its log alone: the least `_id` in each, and its size.
+fn live_files(table: &Path) -> Vec<(String, u64)> {
     let mut commits = crate::support::files_below(&table.join("_delta_log"));
     commits.retain(|name| name.ends_with(".json"));
-    let mut files = HashSet::new();
+    let mut files = HashMap::new();
     for name in commits {
         let commit = std::fs::read_to_string(table.join("_delta_log").join(name)).unwrap();
         for line in commit.lines() {
             let action: Value = serde_json::from_str(line).unwrap();
-            files.extend(action["add"]["path"].as_str().map(str::to_owned));
+            let add = &action["add"];
+            if let Some(path) = add["path"].as_str() {
+                let stats: Value = serde_json::from_str(add["stats"].as_str().unwrap()).unwrap();
+                let least = stats["minValues"]["_id"].as_str().unwrap().to_owned();
+                files.insert(path.to_owned(), (least, add["size"].as_u64().unwrap()));
+            }
             if let Some(removed) = action["remove"]["path"].as_str() {
                 files.remove(removed);
             }
         }
     }
-    files.len()
+    files.into_values().collect()
+}
+
+/// Asserts that of a table that is only appended to no files are to be joined any more. Files below 32 KiB are of
+/// the lowest tier, and those of each other one up to eight times as large as those below it: fewer than eight of a
+/// tier come one after the other, those of lower tiers between them aside.
+#[track_caller]
+fn assert_joined(mut files: Vec<(String, u64)>) {
+    const JOINED: usize = 8;
+    let tier = |size: u64| (0..).find(|tier| size < (32 << 10) << (3 * tier)).unwrap();
+    files.sort();
+    let tiers: Vec<u32> = files.iter().map(|(_, size)| tier(*size)).collect();
+    for due in 0..=tiers.iter().max().copied().unwrap_or_default() {
+        for run in tiers.split(|tier| *tier > due) {
+            let count = run.iter().filter(|tier| **tier == due).count();
+            assert!(count < JOINED, "{count} of tier {due} are left: {tiers:?}");
+        }
+    }
 }
 
 /// The resume tokens of the changes so far, by collection, as the database's own stream has them.
@@ -605,12 +627,17 @@ async fn killed_at_any_moment(options: &[&str]) {
         // were killed before they could join are joined by the next ones.
         let history = fixture.table(&format!("{name}__history"));
         let mut files = live_files(&history);
-        while files >= 8 * 4 {
+        loop {
             run_command(sync(&fixture, &["--once", "--history"])).ok();
             let left = live_files(&history);
-            assert!(left < files, "{left} files");
+            let (count, before) = (left.len(), files.len());
+            assert!(count <= before, "{before} files became {count}");
             files = left;
+            if count == before {
+                break;
+            }
         }
+        assert_joined(files);
     }
 }
 
@@ -837,8 +864,8 @@ async fn tables_that_do_not_follow_are_refused() {
     catch_up(&fixture);
     assert_same(&fixture, "c");
 
-    let child = Running::start(sync(&fixture, &[]));
-    fixture.wait_for_lock("c").await;
+    let mut child = Running::start(sync(&fixture, &[]));
+    child.wait_for_events("following", 1).await;
     let second = run_command(sync(&fixture, &["--once"]));
     second.fails(1, &["is running"]);
     child.stop().ok();

@@ -258,14 +258,14 @@ async fn verify_does_not_call_wrong_what_it_cannot_tell() {
     c.update_one(doc! { "_id": 1 }, doc! { "$set": { "n": -1 } })
         .await
         .unwrap();
-    // The table stands where it does for an hour: the server does not remember that any more.
+    // The table stands where it does for a year: the server does not remember that any more.
     let files = fixture.files("c", "json").into_iter();
     let newest = files.filter(|name| name.starts_with("_delta_log/0")).max();
     let log = fixture.table("c").join(newest.unwrap());
     let original = std::fs::read_to_string(&log).unwrap();
     let time = original.split("\"clusterTime\":").nth(1).unwrap();
     let time: String = time.chars().take_while(char::is_ascii_digit).collect();
-    let earlier = time.parse::<u64>().unwrap() - (3_600 << 32);
+    let earlier = time.parse::<u64>().unwrap() - ((365 * 24 * 3_600) << 32);
     std::fs::write(&log, original.replace(&time, &earlier.to_string())).unwrap();
     let run = verify(&fixture, &[]);
     assert_eq!(run.code, Some(1), "{run:#?}");
@@ -336,8 +336,8 @@ async fn verify_finds_what_is_wrong_while_a_sync_runs_under_load() {
         .output()
         .expect("python runs");
     assert!(output.status.success(), "{output:#?}");
-    let child = Running::start(sync(&fixture, &["--commit-interval", "100ms"]));
-    fixture.wait_for_lock("plain").await;
+    let mut child = Running::start(sync(&fixture, &["--commit-interval", "100ms"]));
+    child.wait_for_events("following", 1).await;
     let done = Arc::new(AtomicBool::new(false));
     let worker = {
         let (fixture, done) = (Arc::clone(&fixture), Arc::clone(&done));

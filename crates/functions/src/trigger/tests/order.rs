@@ -262,6 +262,8 @@ async fn with_kills(unordered: bool, kills: Vec<u8>, failing: Vec<u8>) -> (Vec<i
         let dead = Arc::new(AtomicBool::new(false));
         let gone = Arc::clone(&dead);
         let does = FakeProcessor::new(move |id| {
+            // Held until the effect is there, so that none comes about behind the kill.
+            let mut effects = effects.lock().unwrap();
             if gone.load(Ordering::SeqCst) {
                 return Done::Never;
             }
@@ -270,7 +272,7 @@ async fn with_kills(unordered: bool, kills: Vec<u8>, failing: Vec<u8>) -> (Vec<i
                 fails.pop();
                 return Done::Fails(FailureKind::Thrown);
             }
-            effects.lock().unwrap().push(id);
+            effects.push(id);
             Done::Well
         });
         let trigger = selecting(world.trigger("app/t", does), |selection| {
@@ -289,7 +291,10 @@ async fn with_kills(unordered: bool, kills: Vec<u8>, failing: Vec<u8>) -> (Vec<i
         let at_least = effects.lock().unwrap().len() + usize::from(*events) / 2;
         until("some ran", || effects.lock().unwrap().len() >= at_least).await;
         // A process that is killed does nothing more.
-        dead.store(true, Ordering::SeqCst);
+        {
+            let _nothing_is_done = effects.lock().unwrap();
+            dead.store(true, Ordering::SeqCst);
+        }
         world = world.killed();
         let (trigger, next) = make(&world);
         dead = next;
