@@ -219,6 +219,7 @@ fn context<'js>(engine: &Ctx<'js>) -> Option<Ctx<'js>> {
         let made = NonNull::new(qjs::JS_NewContext(runtime))?;
         let ctx = Ctx::from_raw(made);
         qjs::JS_FreeContext(made.as_ptr());
-        Some(ctx)
+        // The engine gives it to the first context of a runtime alone.
+        (qjs::JS_AddIntrinsicDOMException(made.as_ptr()) == 0).then_some(ctx)
     }
 }

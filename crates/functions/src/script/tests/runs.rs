@@ -341,6 +341,23 @@ async fn more_runs_than_memory_holds_contexts_for_wait_for_one_another() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_context_has_all_globals_of_the_language() {
+    let names: Vec<String> = {
+        let runtime = rquickjs::Runtime::new().unwrap();
+        let context = rquickjs::Context::full(&runtime).unwrap();
+        context.with(|ctx| ctx.eval("Object.getOwnPropertyNames(globalThis)").unwrap())
+    };
+    assert!(names.len() > 50, "{names:?}");
+    let isolate = isolate(
+        "exports = async (names) => { await null; return names.filter((name) => !(name in globalThis)); };",
+    );
+    let runs = (0..3).map(|_| isolate.run(call("f", vec![names.clone().into()])));
+    for outcome in futures::future::join_all(runs).await {
+        assert_eq!(returned(&outcome), Some(::bson::bson!([])));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn all_functions_of_a_context_are_its_own() {
     let text = "exports = async () => { await null; return Object.getOwnPropertyNames(globalThis).filter((name) => typeof globalThis[name] === 'function' && !(globalThis[name] instanceof Function)); };";
     let isolate = isolate(text);
