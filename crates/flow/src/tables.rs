@@ -163,7 +163,11 @@ pub async fn take_over(
     stop: CancellationToken,
 ) -> Result<SyncReport> {
     let mut backoff = Backoff::default();
-    while let Err(error) = sink.check().await {
+    loop {
+        let Some(checked) = unless_stopped(&stop, sink.check()).await else {
+            return Ok(SyncReport::default());
+        };
+        let Err(error) = checked else { break };
         let Some(wait) = backoff.wait_after(&error, !options.once) else {
             return Err(error);
         };
@@ -178,7 +182,10 @@ pub async fn take_over(
     let mut known = HashSet::new();
     let mut collections = Vec::new();
     loop {
-        let listed = match source.tables().await {
+        let Some(listed) = unless_stopped(&stop, source.tables()).await else {
+            break;
+        };
+        let listed = match listed {
             Ok(listed) => listed,
             // What runs goes on.
             Err(error) if error.kind().is_transient() && !known.is_empty() => {
@@ -233,6 +240,14 @@ pub async fn take_over(
         collections,
         ..SyncReport::default()
     })
+}
+
+/// What only looks is not waited for when it is to end: nothing is lost by that.
+async fn unless_stopped<T>(stop: &CancellationToken, looks: impl Future<Output = T>) -> Option<T> {
+    tokio::select! {
+        looked = looks => Some(looked),
+        () = stop.cancelled() => None,
+    }
 }
 
 fn abnormal(panic: tokio::task::JoinError) -> Error {
@@ -337,8 +352,14 @@ impl TableFlow {
     async fn step(&mut self, sides: &mut Option<Sides>) -> Result<Step> {
         let namespace = self.outcome.namespace.clone();
         if sides.is_none() {
-            let feed = self.source.open(&namespace).await?;
-            let table = self.sink.open(&namespace).await?;
+            let open = async {
+                let feed = self.source.open(&namespace).await?;
+                Ok::<_, Error>((feed, self.sink.open(&namespace).await?))
+            };
+            let Some(opened) = unless_stopped(&self.stop, open).await else {
+                return Ok(Step::Current);
+            };
+            let (feed, table) = opened?;
             self.outcome.table = table.place();
             *sides = Some(Sides { feed, table });
         }

@@ -4,19 +4,22 @@
 mod tests;
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use chrono::Utc;
 use rand::Rng;
 use tokio::sync::{Notify, broadcast};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use tributary_model::{Error, ErrorKind, Result};
+use tokio_util::task::AbortOnDropHandle;
+use tributary_flow::{All, Observer};
+use tributary_model::{Error, ErrorKind, Namespace, Position, Result};
 
 use crate::config::Flow;
 use crate::engine::Engine;
-use crate::status::{FlowStatus, Notice, Reloaded};
+use crate::status::{FlowState, FlowStatus, Notice, Reloaded};
 use crate::watch::FlowWatch;
 
 /// How long to wait before a flow is started again; twice as long each time.
@@ -27,11 +30,15 @@ const LONGEST_WAIT: Duration = Duration::from_secs(300);
 const RECOVERED_AFTER: Duration = Duration::from_secs(60);
 /// How often it is looked for tables that have failed.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How long a flow that is to end may take to commit what it has read.
+const STOP_PATIENCE: Duration = Duration::from_secs(45);
 
 /// All flows.
 pub(crate) struct Flows {
     engine: Arc<dyn Engine>,
     notices: broadcast::Sender<Notice>,
+    /// How long a flow that is to end may take.
+    patience: Duration,
     kept: Mutex<BTreeMap<String, Kept>>,
     /// One thing is done to the flows at a time, and none is started any more when all have been stopped
     /// at the end.
@@ -57,6 +64,7 @@ impl Flows {
         Self {
             engine,
             notices,
+            patience: STOP_PATIENCE,
             kept: Mutex::default(),
             is_over: tokio::sync::Mutex::default(),
         }
@@ -163,6 +171,7 @@ impl Flows {
             engine: Arc::clone(&self.engine),
             flow: flow.clone(),
             watch: Arc::clone(watch),
+            patience: self.patience,
             stop: stop.clone(),
             wake: Arc::clone(&wake),
         };
@@ -247,6 +256,8 @@ struct Keeper {
     engine: Arc<dyn Engine>,
     flow: Flow,
     watch: Arc<FlowWatch>,
+    /// How long it may take to end.
+    patience: Duration,
     stop: CancellationToken,
     wake: Arc<Notify>,
 }
@@ -317,12 +328,26 @@ impl Keeper {
         let stop = self.stop.child_token();
         let (engine, flow) = (Arc::clone(&self.engine), self.flow.clone());
         let (watch, ends) = (Arc::clone(&self.watch), stop.clone());
-        // A panic ends the flow alone.
-        let mut work = tokio::spawn(async move { engine.follow(&flow, watch, ends).await });
+        let begins: Arc<dyn Observer> = Arc::new(Beginning::of(&self.flow, &watch));
+        let observer = Arc::new(All(vec![watch, begins]));
+        // A panic ends the flow alone; a flow that is dropped does nothing more.
+        let work = tokio::spawn(async move { engine.follow(&flow, observer, ends).await });
+        let mut work = AbortOnDropHandle::new(work);
+        let overdue = async {
+            self.stop.cancelled().await;
+            tokio::time::sleep(self.patience).await;
+        };
+        tokio::pin!(overdue);
         let mut tries_again = false;
         let result = loop {
             tokio::select! {
                 result = &mut work => break result,
+                () = &mut overdue => {
+                    let (flow, waited) = (&self.flow.name, self.patience);
+                    tracing::warn!(flow, ?waited, "a flow did not end, and is cut short: what it has not committed is read again");
+                    work.abort();
+                    break work.await;
+                }
                 () = self.wake.notified() => {
                     tries_again |= self.watch.failed_since().is_some();
                 }
@@ -344,6 +369,69 @@ impl Keeper {
             Err(panic) => Ended::Failed(
                 Error::new(ErrorKind::Internal, "the flow ended early").because(panic),
             ),
+        }
+    }
+}
+
+/// Hears why a flow cannot begin: what it waits for is told while none of its tables says anything.
+struct Beginning {
+    name: String,
+    watch: Arc<FlowWatch>,
+    /// What arrives in a lake says nothing of what is behind it.
+    is_staged: bool,
+    has_begun: AtomicBool,
+}
+
+impl Beginning {
+    fn of(flow: &Flow, watch: &Arc<FlowWatch>) -> Self {
+        Self {
+            name: flow.name.clone(),
+            watch: Arc::clone(watch),
+            is_staged: flow.route.through.is_some(),
+            has_begun: AtomicBool::new(false),
+        }
+    }
+
+    fn begins(&self) {
+        self.has_begun.store(true, Ordering::Relaxed);
+    }
+
+    fn waits(&self, error: &Error, wait: Duration) {
+        let wait = chrono::TimeDelta::from_std(wait).unwrap_or_default();
+        self.watch.retries(Some(error), Utc::now() + wait);
+        tracing::warn!(flow = self.name, %error, %wait, "a flow cannot begin");
+    }
+
+    /// Whether no table has said anything yet.
+    fn is_silent(&self) -> bool {
+        let status = self.watch.status();
+        status.state == FlowState::Starting || status.next_try_at.is_some()
+    }
+}
+
+impl Observer for Beginning {
+    fn following(&self, _: &Namespace, _: &Position) {
+        self.begins();
+    }
+
+    fn current_to(&self, _: &Namespace, _: SystemTime) {
+        self.begins();
+    }
+
+    fn failed(&self, _: &Namespace, _: &Error) {
+        self.begins();
+    }
+
+    fn retrying(&self, _: &Namespace, error: &Error, wait: Duration) {
+        if self.is_silent() {
+            self.waits(error, wait);
+        }
+    }
+
+    fn source_retrying(&self, error: &Error, wait: Duration) {
+        let has_begun = self.has_begun.load(Ordering::Relaxed);
+        if self.is_silent() || self.is_staged && !has_begun {
+            self.waits(error, wait);
         }
     }
 }

@@ -12,8 +12,10 @@ use url::Url;
 use crate::error;
 use crate::tls::Tls;
 
-/// How long a connection is waited for.
+/// How long a connection to one address of a server is waited for, unless the address says `connect_timeout`.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
+/// How many times that a host gets until it has greeted: its name may have several addresses.
+const TO_GREET: u32 = 2;
 
 /// Which server it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,6 +79,8 @@ pub(crate) struct Pool {
     tls: MakeRustlsConnect,
     /// Its address without credentials.
     place: String,
+    /// How long it is waited until a connection can be used.
+    patience: Duration,
     idle: Mutex<Vec<Client>>,
 }
 
@@ -121,16 +125,20 @@ impl Pool {
         };
         let port = config.get_ports().first().copied();
         let port = port.unwrap_or_else(|| server.port());
+        let timeout = config.get_connect_timeout().copied();
+        let timeout = timeout.unwrap_or(CONNECT_TIMEOUT);
+        let hosts = u32::try_from(config.get_hosts().len()).unwrap_or(1);
         config
             .ssl_mode(tls.mode)
             .application_name("tributary")
-            .connect_timeout(CONNECT_TIMEOUT)
+            .connect_timeout(timeout)
             .keepalives_idle(Duration::from_secs(30));
         Ok(Self {
             server,
             config,
             tls: tls.connector()?,
             place: format!("{scheme}://{host}:{port}/{database}"),
+            patience: timeout.saturating_mul(TO_GREET.saturating_mul(hosts)),
             idle: Mutex::default(),
         })
     }
@@ -151,11 +159,21 @@ impl Pool {
 
     /// A connection. One on which nothing has failed is given back.
     pub(crate) async fn get(&self) -> Result<Client> {
-        let idle = std::iter::from_fn(|| self.idle().pop()).find(|client| !client.is_closed());
-        match idle {
-            Some(client) => Ok(client),
-            None => self.connect().await,
+        while let Some(client) = self.next_idle() {
+            // Behind one that has gone silent there may be another server by now.
+            let answers = self.in_time(client.check_connection()).await;
+            if matches!(answers, Ok(Ok(()))) {
+                return Ok(client);
+            }
         }
+        let (client, running) = self.greeted(self.server.greeting()).await?;
+        // It ends with its client.
+        drop(running.detach());
+        Ok(client)
+    }
+
+    fn next_idle(&self) -> Option<Client> {
+        std::iter::from_fn(|| self.idle().pop()).find(|client| !client.is_closed())
     }
 
     /// A connection beside those that are used again, for sessions of another sort. It ends, whatever
@@ -164,41 +182,45 @@ impl Pool {
         &self,
         session: &str,
     ) -> Result<(Client, AbortOnDropHandle<()>)> {
-        let failed = |error| self.failed("cannot connect", error);
-        let connected = self.config.connect(self.tls.clone()).await;
-        let (client, connection) = connected.map_err(failed)?;
-        // What ends it is seen by the statement that it carries.
-        let running = AbortOnDropHandle::new(tokio::spawn(async {
-            let _ = connection.await;
-        }));
-        client.batch_execute(session).await.map_err(failed)?;
-        Ok((client, running))
+        self.greeted(Some(session)).await
+    }
+
+    /// A new connection, on which something has been said first.
+    async fn greeted(&self, greeting: Option<&str>) -> Result<(Client, AbortOnDropHandle<()>)> {
+        let connect = async {
+            let (client, connection) = self.config.connect(self.tls.clone()).await?;
+            // What ends it is seen by the statement that it carries.
+            let running = AbortOnDropHandle::new(tokio::spawn(async {
+                let _ = connection.await;
+            }));
+            if let Some(greeting) = greeting {
+                client.batch_execute(greeting).await?;
+            }
+            Ok((client, running))
+        };
+        let connected = self.in_time(connect).await?;
+        connected.map_err(|error| self.failed("cannot connect", error))
+    }
+
+    /// What the server answers at once, if it answers at all.
+    async fn in_time<T>(&self, asked: impl Future<Output = T>) -> Result<T> {
+        let answered = tokio::time::timeout(self.patience, asked).await;
+        answered.map_err(|_| {
+            Error::new(ErrorKind::Unreachable, "the server does not answer")
+                .on("server", &self.place)
+                .because(format!("it was waited for {:?}", self.patience))
+        })
     }
 
     /// Asks the server to cancel what it does on a connection.
     pub(crate) async fn cancel(&self, token: CancelToken) -> Result<()> {
-        let cancelled = token.cancel_query(self.tls.clone()).await;
+        let cancelled = self.in_time(token.cancel_query(self.tls.clone())).await?;
         cancelled.map_err(|error| self.failed("cannot cancel a statement", error))
     }
 
     /// Gives a connection back.
     pub(crate) fn put(&self, client: Client) {
         self.idle().push(client);
-    }
-
-    async fn connect(&self) -> Result<Client> {
-        let failed = |error| self.failed("cannot connect", error);
-        let (client, connection) = self
-            .config
-            .connect(self.tls.clone())
-            .await
-            .map_err(failed)?;
-        // What ends it is seen by the statement that it carries.
-        tokio::spawn(connection);
-        if let Some(greeting) = self.server.greeting() {
-            client.batch_execute(greeting).await.map_err(failed)?;
-        }
-        Ok(client)
     }
 
     /// A transaction, which is rolled back when it is dropped.

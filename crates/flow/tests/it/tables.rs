@@ -26,6 +26,15 @@ struct World {
     holds_to: Option<SystemTime>,
     told: Vec<SystemTime>,
     retried: u32,
+    /// Whether whoever takes over does not answer, when it is looked whether it can, or at its table.
+    is_silent: Option<Silent>,
+    asked: bool,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Silent {
+    Check,
+    Open,
 }
 
 #[derive(Clone, Default)]
@@ -34,6 +43,16 @@ struct Shared(Arc<Mutex<World>>);
 impl Shared {
     fn look<T>(&self, look: impl FnOnce(&mut World) -> T) -> T {
         look(&mut self.0.lock().unwrap())
+    }
+
+    async fn answer(&self, asked: Silent) {
+        let is_silent = self.look(|world| {
+            world.asked |= world.is_silent == Some(asked);
+            world.is_silent == Some(asked)
+        });
+        if is_silent {
+            std::future::pending::<()>().await;
+        }
     }
 
     /// What is told until there is that much, in the order in which it was told.
@@ -59,7 +78,8 @@ impl Shared {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         stop.cancel();
-        task.await.unwrap().unwrap();
+        let ended = tokio::time::timeout(Duration::from_secs(60), task).await;
+        ended.expect("it does not end").unwrap().unwrap();
         self.look(|world| world.told.clone())
     }
 }
@@ -114,10 +134,12 @@ impl TableFeed for Shared {
 #[async_trait]
 impl TableSink for Shared {
     async fn check(&self) -> Result<()> {
+        self.answer(Silent::Check).await;
         Ok(())
     }
 
     async fn open(&self, _: &Namespace) -> Result<Box<dyn SinkTable>> {
+        self.answer(Silent::Open).await;
         Ok(Box::new(Table {
             reached: self.look(|world| world.reached.map(version)),
             world: self.clone(),
@@ -235,4 +257,15 @@ async fn a_table_is_no_further_than_the_one_it_takes_over() {
     shared.look(|world| world.holds_to = Some(behind));
     let told = shared.told(|world| !world.told.is_empty()).await;
     assert_eq!(told[0], behind);
+}
+
+#[tokio::test]
+async fn who_does_not_answer_holds_up_no_end() {
+    for silent in [Silent::Check, Silent::Open] {
+        let shared = world(3, None);
+        shared.look(|world| world.is_silent = Some(silent));
+        let told = shared.told(|world| world.asked).await;
+        assert!(told.is_empty());
+        assert_eq!(shared.look(|world| world.reached), None);
+    }
 }

@@ -72,13 +72,46 @@ impl Engine for Half {
     }
 }
 
-fn world(loads_for: Duration) -> (Plan, Arc<Half>, Flows) {
+/// A flow that does not begin, and does not end when it is to.
+struct Stuck;
+
+#[async_trait::async_trait]
+impl Engine for Stuck {
+    async fn follow(
+        &self,
+        _: &Flow,
+        observer: Arc<dyn Observer>,
+        _: CancellationToken,
+    ) -> Result<()> {
+        let error = Error::new(ErrorKind::Unreachable, "as it was to be");
+        observer.source_retrying(&error, Duration::from_secs(5));
+        std::future::pending().await
+    }
+
+    async fn work(&self, _: &Work, _: Arc<dyn Tell>, _: CancellationToken) -> Result<Moved> {
+        Ok(Moved::default())
+    }
+
+    async fn tables(&self, _: &Flow) -> Result<Vec<DescribedTable>> {
+        Ok(Vec::new())
+    }
+
+    async fn approve(&self, _: &Flow, _: &Namespace) -> Result<()> {
+        Ok(())
+    }
+}
+
+fn plan() -> Plan {
     let directory = TempDir::new().unwrap();
     let file = directory.path().join("tributary.yaml");
     let text = "sources: { s: { uri: 'mongodb://localhost/db' } }\nlakes: { l: { path: lake } }\n\
                 flows: { f: { from: s, to: l } }\n";
     std::fs::write(&file, text).unwrap();
-    let plan = Plan::read(&file).unwrap();
+    Plan::read(&file).unwrap()
+}
+
+fn world(loads_for: Duration) -> (Plan, Arc<Half>, Flows) {
+    let plan = plan();
     let engine = Arc::new(Half {
         loads_for,
         rounds: Mutex::default(),
@@ -137,4 +170,29 @@ async fn no_flow_is_started_behind_the_end() {
     assert_eq!(error.kind(), ErrorKind::Conflict);
     flows.become_these(&plan.flows, |_| false).await;
     assert_eq!(flows.status("f").unwrap().state, FlowState::Stopped);
+}
+
+#[tokio::test]
+async fn a_flow_that_cannot_begin_says_why_and_one_that_does_not_end_is_cut_short() {
+    let plan = plan();
+    let (notices, mut told) = broadcast::channel(100);
+    let mut flows = Flows::new(Arc::new(Stuck), notices);
+    flows.patience = Duration::from_millis(200);
+    flows.become_these(&plan.flows, |_| false).await;
+    let status = loop {
+        let Ok(Notice::Flow(status)) = told.recv().await else {
+            panic!("nothing was told");
+        };
+        if status.state == FlowState::Retrying {
+            break status;
+        }
+    };
+    assert!(status.error.unwrap().contains("as it was to be"));
+    assert!(status.next_try_at.is_some());
+    let begun = Instant::now();
+    let stopped = flows.stop("f").await.unwrap();
+    assert_eq!(stopped.state, FlowState::Stopped);
+    assert!(begun.elapsed() >= flows.patience && begun.elapsed() < STOP_PATIENCE);
+    flows.start("f").await.unwrap();
+    flows.stop_all().await;
 }

@@ -3,6 +3,7 @@
 mod api;
 mod objects;
 mod publish;
+mod silent;
 mod triggers;
 mod wrong;
 
