@@ -87,14 +87,14 @@ impl Steering {
         if let Some(host) = &self.triggers {
             host.apply(&plan).await?;
         }
-        self.apply_flows(&plan).await?;
+        let stopped = self.store.stopped_flows().await?;
+        self.apply_flows(&plan, &stopped).await;
         Ok(())
     }
 
-    async fn apply_flows(&self, plan: &Plan) -> Result<Reloaded> {
-        let stopped = self.store.stopped_flows().await?;
+    async fn apply_flows(&self, plan: &Plan, stopped: &[String]) -> Reloaded {
         let is_stopped = |name: &str| stopped.iter().any(|stopped| stopped == name);
-        Ok(self.flows.become_these(&plan.flows, is_stopped).await)
+        self.flows.become_these(&plan.flows, is_stopped).await
     }
 
     /// Ends flows and triggers for good, when they have recorded what they have done.
@@ -143,14 +143,15 @@ impl Steering {
         if plan.server != before.server || plan.telemetry != before.telemetry {
             tracing::warn!("`server` and `telemetry` are others from the next start on");
         }
+        let stopped = self.store.stopped_flows().await?;
         self.engine.prepare(&plan).await?;
-        // It changes nothing where something in an application is wrong.
+        // What is prepared is in use when this is: it changes nothing where something in an application is wrong.
         if let Some(host) = &self.triggers {
             host.apply(&plan).await?;
         }
         let plan = Arc::new(plan);
         *self.plan.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&plan);
-        let reloaded = self.apply_flows(&plan).await?;
+        let reloaded = self.apply_flows(&plan, &stopped).await;
         *self
             .configured_at
             .lock()

@@ -42,7 +42,8 @@ impl Pipes {
 #[async_trait]
 impl Engine for Pipes {
     async fn prepare(&self, plan: &Plan) -> Result<()> {
-        self.logs.become_these(plan).await
+        // They are in use when the triggers of the plan are.
+        self.logs.prepare(plan).await
     }
 
     async fn follow(

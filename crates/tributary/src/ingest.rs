@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockWriteGuard, Weak};
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -17,16 +18,39 @@ use tributary_orchestrator::config::{End, Ingest, Place, Plan};
 /// The directory of the logs, below the state.
 const DIRECTORY: &str = "ingest";
 
+/// How long a log is waited for that is being closed here.
+const CLOSED_WITHIN: Duration = Duration::from_secs(10);
+
 /// The logs of all sources that events are pushed to, by the names of these.
 #[derive(Debug, Default)]
 pub(crate) struct Logs {
-    intakes: RwLock<BTreeMap<String, Arc<Intake>>>,
+    intakes: RwLock<Intakes>,
+    /// Those of a plan that is prepared, and not in use yet.
+    prepared: RwLock<Option<Prepared>>,
+    /// All logs that were opened: one that a flow still reads is open, though no events are pushed to it.
+    opened: Mutex<BTreeMap<String, Weak<EventLog>>>,
+}
+
+type Intakes = BTreeMap<String, Arc<Intake>>;
+
+#[derive(Debug)]
+struct Prepared {
+    intakes: Intakes,
+    options: BTreeMap<String, LogOptions>,
 }
 
 impl Logs {
     /// Takes what a plan says of such sources into use. Logs that are open stay open; nothing changes where one
     /// cannot be opened.
     pub(crate) async fn become_these(self: &Arc<Self>, plan: &Plan) -> Result<()> {
+        self.prepare(plan).await?;
+        self.take_into_use();
+        Ok(())
+    }
+
+    /// Opens the logs of a plan that are not open. Flows and triggers find them from then on; who may push, and
+    /// where to, changes when they are taken into use.
+    pub(crate) async fn prepare(self: &Arc<Self>, plan: &Plan) -> Result<()> {
         let logs = Arc::clone(self);
         let directory = plan.state.join(DIRECTORY);
         let sources = plan.places.iter().filter_map(|(name, place)| match place {
@@ -35,43 +59,93 @@ impl Logs {
         });
         let sources: Vec<(String, Ingest)> = sources.collect();
         // Opening files blocks.
-        tokio::task::spawn_blocking(move || logs.open(&directory, &sources))
+        let prepared = tokio::task::spawn_blocking(move || logs.open(&directory, &sources))
             .await
             .map_err(|panic| {
                 Error::new(ErrorKind::Internal, "opening logs of events ended early").because(panic)
-            })?
+            })??;
+        *self.preparing() = Some(prepared);
+        Ok(())
     }
 
-    fn open(&self, directory: &Path, sources: &[(String, Ingest)]) -> Result<()> {
-        let mut intakes = BTreeMap::new();
+    /// Takes into use what was prepared last, where something was.
+    pub(crate) fn take_into_use(&self) {
+        let Some(Prepared { intakes, options }) = self.preparing().take() else {
+            return;
+        };
+        for (name, options) in options {
+            if let Some(intake) = intakes.get(&name) {
+                intake.log().set_options(options);
+            }
+        }
+        *self.intakes.write().unwrap_or_else(PoisonError::into_inner) = intakes;
+    }
+
+    /// Leaves what was prepared last: it is not to be used.
+    pub(crate) fn leave(&self) {
+        *self.preparing() = None;
+    }
+
+    fn preparing(&self) -> RwLockWriteGuard<'_, Option<Prepared>> {
+        let prepared = self.prepared.write();
+        prepared.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn open(&self, directory: &Path, sources: &[(String, Ingest)]) -> Result<Prepared> {
+        let mut prepared = Prepared {
+            intakes: BTreeMap::new(),
+            options: BTreeMap::new(),
+        };
         for (name, ingest) in sources {
             let access = Access::new(
                 ingest.key.as_ref().map(|key| key.as_str()),
                 ingest.hmac.as_ref().map(|secret| secret.as_str()),
             )
             .map_err(|error| error.on("source", name))?;
-            let log = match self.intake(name) {
-                Some(known) => Arc::clone(known.log()),
-                None => {
-                    let directory = directory.join(name);
-                    Arc::new(EventLog::open(&directory, name, options(ingest))?)
-                }
-            };
+            let log = self.log(directory, name, ingest)?;
             let intake = Intake::new(log, access, ingest.largest_request);
-            intakes.insert(name.clone(), Arc::new(intake));
+            prepared.intakes.insert(name.clone(), Arc::new(intake));
+            prepared.options.insert(name.clone(), options(ingest));
         }
-        for (name, ingest) in sources {
-            if let Some(intake) = intakes.get(name) {
-                intake.log().set_options(options(ingest));
+        Ok(prepared)
+    }
+
+    /// The log of a source: the one that is open, or it is opened.
+    fn log(&self, directory: &Path, name: &str, ingest: &Ingest) -> Result<Arc<EventLog>> {
+        let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = opened.get(name);
+        if let Some(log) = before.and_then(Weak::upgrade) {
+            return Ok(log);
+        }
+        let begun = Instant::now();
+        let log = loop {
+            match EventLog::open(&directory.join(name), name, options(ingest)) {
+                // Whoever had it here last may be closing it.
+                Err(error)
+                    if error.kind() == ErrorKind::Conflict
+                        && before.is_some()
+                        && begun.elapsed() < CLOSED_WITHIN =>
+                {
+                    std::thread::sleep(Duration::from_millis(20));
+                }
+                opened => break Arc::new(opened?),
             }
-        }
-        *self.intakes.write().unwrap_or_else(PoisonError::into_inner) = intakes;
-        Ok(())
+        };
+        opened.insert(name.to_owned(), Arc::downgrade(&log));
+        Ok(log)
     }
 
     fn intake(&self, name: &str) -> Option<Arc<Intake>> {
         let intakes = self.intakes.read().unwrap_or_else(PoisonError::into_inner);
         intakes.get(name).cloned()
+    }
+
+    /// The one that is prepared, or in use.
+    fn known(&self, name: &str) -> Option<Arc<Intake>> {
+        let prepared = self.prepared.read().unwrap_or_else(PoisonError::into_inner);
+        let prepared = prepared.as_ref();
+        let prepared = prepared.and_then(|prepared| prepared.intakes.get(name).cloned());
+        prepared.or_else(|| self.intake(name))
     }
 
     /// The log of a place; none where it is no source that events are pushed to.
@@ -82,7 +156,7 @@ impl Logs {
         let Place::Ingest(_) = &end.place else {
             return Ok(None);
         };
-        let intake = self.intake(&end.name).ok_or_else(|| {
+        let intake = self.known(&end.name).ok_or_else(|| {
             Error::new(
                 ErrorKind::NotFound,
                 "no events are pushed to this source here",
@@ -170,13 +244,10 @@ impl<F: Fn(Loading) -> FileSink + Send + Sync> LoadSink for FromBeginnings<F> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
-    /// Which sources there are: by whether they have a key and a secret for signatures, and their largest request.
-    fn logs(directory: &Path, sources: &[(&str, bool, bool, usize)]) -> Logs {
-        let logs = Logs::default();
+    /// Sources: by whether they have a key and a secret for signatures, and their largest request.
+    fn ingests(sources: &[(&str, bool, bool, usize)]) -> Vec<(String, Ingest)> {
         let sources = sources.iter().map(|(name, has_key, has_secret, largest)| {
             let ingest = Ingest {
                 key: has_key.then(|| "the-key".into()),
@@ -187,7 +258,15 @@ mod tests {
             };
             ((*name).to_owned(), ingest)
         });
-        logs.open(directory, &sources.collect::<Vec<_>>()).unwrap();
+        sources.collect()
+    }
+
+    /// With these sources in use.
+    fn logs(directory: &Path, sources: &[(&str, bool, bool, usize)]) -> Logs {
+        let logs = Logs::default();
+        let prepared = logs.open(directory, &ingests(sources)).unwrap();
+        *logs.preparing() = Some(prepared);
+        logs.take_into_use();
         logs
     }
 
@@ -239,5 +318,39 @@ mod tests {
             .admit("keyed", &headers(Some("the-key"), true))
             .unwrap();
         assert_eq!((keyed.largest, keyed.is_proven), (30, true));
+    }
+
+    #[test]
+    fn a_log_that_is_still_read_is_used_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let sources = [("s", true, false, 10)];
+        let known = logs(directory.path(), &sources);
+        let read = Arc::clone(known.intake("s").unwrap().log());
+        let become_these = |sources: &[(String, Ingest)]| {
+            *known.preparing() = Some(known.open(directory.path(), sources).unwrap());
+            known.take_into_use();
+        };
+        become_these(&[]);
+        assert!(known.intake("s").is_none());
+        become_these(&ingests(&sources));
+        assert!(Arc::ptr_eq(known.intake("s").unwrap().log(), &read));
+    }
+
+    #[test]
+    fn what_is_prepared_is_found_and_not_pushed_to() {
+        let directory = tempfile::tempdir().unwrap();
+        let known = logs(directory.path(), &[("s", true, false, 10)]);
+        let prepare = |name| {
+            let sources = ingests(&[(name, true, false, 10)]);
+            *known.preparing() = Some(known.open(directory.path(), &sources).unwrap());
+        };
+        prepare("t");
+        assert!(known.known("s").is_some() && known.known("t").is_some());
+        assert!(known.intake("s").is_some() && known.intake("t").is_none());
+        known.leave();
+        assert!(known.known("s").is_some() && known.known("t").is_none());
+        prepare("t");
+        known.take_into_use();
+        assert!(known.intake("s").is_none() && known.intake("t").is_some());
     }
 }

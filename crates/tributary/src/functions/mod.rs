@@ -100,7 +100,10 @@ impl TriggerHost for FunctionHost {
     }
 
     async fn apply(&self, plan: &Plan) -> Result<()> {
-        let built = build::build(plan, &self.ledger, &self.logs).await?;
+        let built = build::build(plan, &self.ledger, &self.logs)
+            .await
+            .inspect_err(|_| self.logs.leave())?;
+        self.logs.take_into_use();
         *self.known.write().unwrap_or_else(PoisonError::into_inner) = built.known;
         *self
             .endpoints

@@ -425,6 +425,46 @@ async fn who_may_not_push_and_what_is_wrong_leaves_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_reload_that_fails_leaves_who_may_push_as_it_was() {
+    let site = Site::new("pushreload", &format!("key: {KEY}"), "").await;
+    let address = Address::default();
+    let running = site.start(&address).await;
+    let name = site.fixture.name.clone();
+    let status = async |key: &str, id: i32| {
+        let body = insert(&name, id, "").to_string();
+        site.push(&address, key, body).await.status()
+    };
+    let reload = async || {
+        let reload = site.client.post(format!("{}/api/v1/reload", address.get()));
+        let answer = reload.send().await.unwrap();
+        (answer.status(), answer.text().await.unwrap())
+    };
+    assert_eq!(status(KEY, 1).await, StatusCode::OK);
+    let good = std::fs::read_to_string(site.file()).unwrap();
+    let (places, _) = good.split_once("flows:").unwrap();
+    let (_, without) = places.split_once('\n').unwrap();
+    let wrong = "apps: { a: { path: nowhere } }\n";
+    let another = "0123456789abcdef-another";
+    let files = [
+        format!("{good}{wrong}").replace(KEY, another),
+        format!("{without}{wrong}"),
+    ];
+    for (id, file) in (2..).zip(files) {
+        std::fs::write(site.file(), file).unwrap();
+        let (code, text) = reload().await;
+        assert!(!code.is_success() && text.contains("nowhere"), "{text}");
+        assert_eq!(status(another, 9).await, StatusCode::UNAUTHORIZED);
+        assert_eq!(status(KEY, id).await, StatusCode::OK);
+    }
+    std::fs::write(site.file(), &good).unwrap();
+    let (code, text) = reload().await;
+    assert_eq!(code, StatusCode::OK, "{text}");
+    assert_eq!(status(KEY, 4).await, StatusCode::OK);
+    site.fixture.wait_for_rows("orders", 4).await;
+    running.stop().ok();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn on_a_full_disk_nothing_is_acknowledged_that_is_lost() {
     let site = Site::new("pushfull", &format!("key: {KEY}"), "").await;
     let address = Address::default();
