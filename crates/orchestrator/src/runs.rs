@@ -460,7 +460,11 @@ impl Runner {
             log.line(&format!("failed: {error}"));
             failed += 1;
             // These stay as they are until somebody does something about them, who is told at once.
-            let stays = matches!(error.kind(), ErrorKind::Usage | ErrorKind::SchemaChanged);
+            // Of what was cut off, nobody knows whether it has been done.
+            let stays = matches!(
+                error.kind(),
+                ErrorKind::Usage | ErrorKind::SchemaChanged | ErrorKind::Interrupted
+            );
             if failed > step.retries.times || stays {
                 break Some(error);
             }

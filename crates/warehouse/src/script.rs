@@ -2,9 +2,11 @@
 
 mod split;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio_postgres::Client;
+use tokio_postgres::error::{DbError, Severity};
 use tokio_util::sync::CancellationToken;
 use tributary_model::{Error, ErrorKind, Result};
 
@@ -21,7 +23,8 @@ const CANCELLED: Duration = Duration::from_secs(10);
 ///
 /// # Errors
 /// The script begins or ends transactions itself. A statement fails: the error names its line, and nothing
-/// of the script has been done. [`Interrupted`](ErrorKind::Interrupted) where it was stopped.
+/// of the script has been done. [`Interrupted`](ErrorKind::Interrupted) where it was stopped, and also where
+/// it was cut off while it was committed: the error says then that it is not known whether it has been done.
 pub async fn run_script(address: &str, script: &str, stop: &CancellationToken) -> Result<u64> {
     let server = Server::of(address).unwrap_or(Server::Postgres);
     let pool = Pool::new(server, address)?;
@@ -41,15 +44,20 @@ pub async fn run_script(address: &str, script: &str, stop: &CancellationToken) -
     };
     let mut client = connected?;
     let cancel = client.cancel_token();
-    let work = run(&pool, &mut client, &statements, stop);
+    let commits = AtomicBool::new(false);
+    let work = run(&pool, &mut client, &statements, &commits, stop);
     tokio::pin!(work);
     tokio::select! {
         ended = &mut work => ended,
         () = stop.cancelled() => {
             // Where that cannot be asked, the end of the connection does the same.
-            let _ = pool.cancel(cancel).await;
+            let _ = tokio::time::timeout(CANCELLED, pool.cancel(cancel)).await;
             // A transaction whose connection ends is rolled back by the server.
-            tokio::time::timeout(CANCELLED, work).await.unwrap_or_else(|_| Err(stopped()))
+            let ended = tokio::time::timeout(CANCELLED, work).await;
+            ended.unwrap_or_else(|_| Err(match commits.load(Ordering::Relaxed) {
+                true => cut_off(&pool),
+                false => stopped(),
+            }))
         }
     }
 }
@@ -61,10 +69,33 @@ fn stopped() -> Error {
     )
 }
 
+/// Nobody knows what has become of the script.
+fn cut_off(pool: &Pool) -> Error {
+    Error::new(
+        ErrorKind::Interrupted,
+        "the server did not answer to the commit of the script: it is not known whether the script has been done",
+    )
+    .on("server", pool.place())
+    .remedy("look whether what it does is there, and run it again where it is not")
+}
+
+/// Whether the server has told that it did not commit; what ends the session tells nothing.
+fn is_undone(error: &DbError) -> bool {
+    let code = error.code().code();
+    let is_error = match error.parsed_severity() {
+        Some(severity) => severity == Severity::Error,
+        // Servers that do not tell it apart from its translation.
+        None => error.severity() == "ERROR",
+    };
+    // Trouble with the connection, and a statement whose end is not known.
+    is_error && !code.starts_with("08") && code != "40003"
+}
+
 async fn run(
     pool: &Pool,
     client: &mut Client,
     statements: &[Statement<'_>],
+    commits: &AtomicBool,
     stop: &CancellationToken,
 ) -> Result<u64> {
     let transaction = pool.begin(client).await?;
@@ -86,8 +117,15 @@ async fn run(
         let _ = transaction.rollback().await;
         return Err(stopped());
     }
+    commits.store(true, Ordering::Relaxed);
     let committed = transaction.commit().await;
-    committed.map_err(|error| pool.failed("cannot commit the script", error))?;
+    committed.map_err(|error| match error.as_db_error() {
+        Some(told) if is_undone(told) => pool.failed(
+            "cannot commit the script, and nothing of it has been done",
+            error,
+        ),
+        _ => cut_off(pool).because(error),
+    })?;
     Ok(statements.len() as u64)
 }
 

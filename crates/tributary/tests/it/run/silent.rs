@@ -5,11 +5,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use tokio::net::TcpListener;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 use tokio_util::task::AbortOnDropHandle;
+use url::Url;
 
 use super::Site;
 use crate::support::LIMIT;
+use crate::warehouse::Warehouse;
 
 /// Nothing that is asked for may wait for a server that is silent.
 const AT_ONCE: Duration = Duration::from_secs(10);
@@ -112,4 +115,64 @@ async fn a_warehouse_that_is_silent_is_told_and_holds_up_nothing() {
     let begun = Instant::now();
     running.stop().ok();
     assert!(begun.elapsed() < AT_ONCE, "{:?}", begun.elapsed());
+}
+
+/// Passes everything on to a server but the answer to `COMMIT`, in whose place the connection ends.
+async fn cuts_commits(server: String) -> (SocketAddr, AbortOnDropHandle<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let task = tokio::spawn(async move {
+        while let Ok((client, _)) = listener.accept().await {
+            let server = TcpStream::connect(&server).await.unwrap();
+            tokio::spawn(pass_until_commit(client, server));
+        }
+    });
+    (address, AbortOnDropHandle::new(task))
+}
+
+async fn pass_until_commit(mut client: TcpStream, mut server: TcpStream) {
+    let (mut said, mut answered) = (vec![0; 64 << 10], vec![0; 64 << 10]);
+    loop {
+        tokio::select! {
+            read = client.read(&mut said) => {
+                let Ok(count @ 1..) = read else { return };
+                server.write_all(&said[..count]).await.unwrap();
+                if said[..count].windows(6).any(|part| part == b"COMMIT") {
+                    // It has been done when that comes.
+                    assert!(server.read(&mut answered).await.unwrap() > 0);
+                    return;
+                }
+            }
+            read = server.read(&mut answered) => {
+                let Ok(count @ 1..) = read else { return };
+                client.write_all(&answered[..count]).await.unwrap();
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_script_whose_commit_is_not_answered_is_not_run_again() {
+    let site = Site::new("runcommit").await;
+    let warehouse = Warehouse::postgres(&site.fixture).await;
+    warehouse.execute("CREATE TABLE totals (n int)").await;
+    let mut uri = Url::parse(&warehouse.uri).unwrap();
+    let server = format!("{}:{}", uri.host_str().unwrap(), uri.port().unwrap());
+    let (proxy, _task) = cuts_commits(server).await;
+    uri.set_host(Some(&proxy.ip().to_string())).unwrap();
+    uri.set_port(Some(proxy.port())).unwrap();
+    uri.set_query(Some("sslmode=disable"));
+    let uri = uri.as_str().replacen("postgresql://", "postgres://", 1);
+    site.write(&format!(
+        "warehouses: {{ dwh: {{ uri: '{uri}' }} }}\n\
+         jobs:\n  j:\n    steps:\n      s:\n        retries: {{ times: 2, wait: 10ms }}\n        \
+         sql: {{ warehouse: dwh, script: 'insert into totals values (1)' }}\n"
+    ));
+    let ended = site.job(&["run", "j"]);
+    let told = "it is not known whether the script has been done";
+    assert!(
+        ended.code == Some(1) && ended.stdout.contains(told),
+        "{ended:#?}"
+    );
+    assert_eq!(warehouse.number("SELECT count(*) FROM totals").await, 1);
 }
