@@ -74,7 +74,8 @@ pub(super) struct File {
 pub(super) struct SourceEntry {
     /// Its address: mongodb://[user:password@]host[:port]/database[?options]
     #[serde(default)]
-    pub(super) uri: Option<Secret>,
+    #[schemars(with = "Option<Secret>")]
+    pub(super) uri: Option<Spanned<Secret>>,
     /// Which members are read.
     #[serde(default)]
     pub(super) read_preference: Option<ReadPreference>,
@@ -101,7 +102,8 @@ pub enum ReadPreference {
 pub(super) struct LakeEntry {
     /// A directory, relative to the file, or s3://bucket/prefix, az://container/prefix or
     /// abfss://container@account.dfs.core.windows.net/prefix
-    pub(super) path: Text,
+    #[schemars(with = "Text")]
+    pub(super) path: Spanned<Text>,
 }
 
 /// A warehouse.
@@ -129,9 +131,11 @@ pub(super) struct WarehouseEntry {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct LayoutEntry {
     /// Redshift: auto, even, all, or those with the same value of a field together
-    pub(super) distribution: Option<Text>,
+    #[schemars(with = "Option<Text>")]
+    pub(super) distribution: Option<Spanned<Text>>,
     /// Redshift: the fields that its rows are sorted by
-    pub(super) sort_key: Vec<Text>,
+    #[schemars(with = "Vec<Text>")]
+    pub(super) sort_key: Vec<Spanned<Text>>,
     /// The fields that are its primary key
     pub(super) primary_key: Vec<Text>,
 }
@@ -152,7 +156,8 @@ pub(super) struct FlowEntry {
     pub(super) through: Option<Spanned<String>>,
     /// The collections; `*`, `?` and `[…]` match as in a shell. [default: all]
     #[serde(default)]
-    pub(super) collections: Vec<Text>,
+    #[schemars(with = "Vec<Text>")]
+    pub(super) collections: Vec<Spanned<Text>>,
     /// How it is followed
     #[serde(default)]
     pub(super) options: FollowEntry,
@@ -316,7 +321,8 @@ pub enum Overlap {
 pub(super) struct OnObjectEntry {
     /// The address of the SQS queue that the bucket notifies, directly or through SNS or EventBridge
     #[serde(default)]
-    pub(super) queue: Option<Text>,
+    #[schemars(with = "Option<Text>")]
+    pub(super) queue: Option<Spanned<Text>>,
     /// Or the directory that is watched, relative to the file
     #[serde(default)]
     pub(super) directory: Option<Text>,
@@ -389,10 +395,12 @@ pub(super) struct CopyEntry {
     pub(super) through: Option<Spanned<String>>,
     /// The collections. [default: all]
     #[serde(default)]
-    pub(super) collections: Vec<Text>,
+    #[schemars(with = "Vec<Text>")]
+    pub(super) collections: Vec<Spanned<Text>>,
     /// Only documents that match this query, as Extended JSON
     #[serde(default)]
-    pub(super) filter: Option<Text>,
+    #[schemars(with = "Option<Text>")]
+    pub(super) filter: Option<Spanned<Text>>,
     /// Only these fields
     #[serde(default)]
     pub(super) fields: Vec<Text>,
@@ -436,7 +444,8 @@ pub(super) struct SyncEntry {
     pub(super) through: Option<Spanned<String>>,
     /// The collections. [default: all]
     #[serde(default)]
-    pub(super) collections: Vec<Text>,
+    #[schemars(with = "Vec<Text>")]
+    pub(super) collections: Vec<Spanned<Text>>,
     /// How it is followed
     #[serde(default)]
     pub(super) options: FollowEntry,
@@ -454,7 +463,8 @@ pub(super) struct VerifyEntry {
     pub(super) to: Spanned<String>,
     /// The collections. [default: all]
     #[serde(default)]
-    pub(super) collections: Vec<Text>,
+    #[schemars(with = "Vec<Text>")]
+    pub(super) collections: Vec<Spanned<Text>>,
     /// How long to wait for a table that may merely be behind. [default: 60s]
     #[serde(default)]
     pub(super) wait: Option<Period>,

@@ -1,7 +1,9 @@
 //! From what the file says to what is to run: names are looked up, defaults filled in, and all that
 //! is wrong is gathered.
 
+mod addresses;
 mod alerts;
+mod collections;
 mod flows;
 mod ingest;
 mod jobs;
@@ -31,6 +33,8 @@ pub(super) fn resolve(file: File, directory: &Path) -> Result<Plan, Vec<Problem>
         directory,
         places: BTreeMap::new(),
         publishing: publish::Publishing::new(),
+        following: collections::Following::new(),
+        queues: BTreeMap::new(),
         problems: Vec::new(),
     };
     let plan = resolver.plan(file);
@@ -47,6 +51,10 @@ struct Resolver<'a> {
     places: BTreeMap<String, Place>,
     /// The flows that changes go to places by as they are.
     publishing: publish::Publishing,
+    /// The flows that keep tables.
+    following: collections::Following,
+    /// The jobs that run on the objects of which SQS queues tell.
+    queues: BTreeMap<String, String>,
     problems: Vec<Problem>,
 }
 
@@ -62,7 +70,7 @@ impl Resolver<'_> {
             .map(|(name, job)| (name.to_string(), job.value.after.clone()))
             .collect();
         self.check_order("job", "after", &names, &follows);
-        let jobs = named(file.jobs, |_, job| self.job(job));
+        let jobs = named(file.jobs, |name, job| self.job(name, job));
         let apps = named(file.apps, |name, app| self.app(name, app));
         let triggers = named(file.triggers, |name, trigger| self.trigger(name, trigger));
         let alerts = file.alerts;

@@ -3,6 +3,7 @@
 mod fuzz;
 mod ingest;
 mod publish;
+mod refused;
 mod triggers;
 
 use std::path::Path;

@@ -26,8 +26,9 @@ impl Resolver<'_> {
         to: &Spanned<String>,
         through: Option<&Spanned<String>>,
         targets: &[PlaceKind],
-        collections: &[Text],
+        collections: &[Spanned<Text>],
     ) -> Option<Route> {
+        let collections = self.collections(collections);
         let kinds = [PlaceKind::Source, PlaceKind::Ingest, PlaceKind::Lake];
         let from_end = self.end(from, &kinds);
         let to_end = self.end(to, targets);
@@ -63,7 +64,7 @@ impl Resolver<'_> {
             from: from_end,
             to: to_end,
             through: through_end,
-            collections: collections.to_vec(),
+            collections,
         })
     }
 
@@ -123,6 +124,7 @@ impl Resolver<'_> {
         let route = self.route(&from, &to, through.as_ref(), &FOLLOWED_INTO, &collections)?;
         self.follow(at, &route, &options);
         self.publish_alone(to.referenced, &route, Some(name));
+        self.follow_alone(to.referenced, &route, name);
         Some(Flow {
             name: name.to_string(),
             route,

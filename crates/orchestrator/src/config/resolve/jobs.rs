@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use chrono_tz::Tz;
 use serde_saphyr::{Location, Spanned};
+use tributary_convert::extjson;
 use url::Url;
 
 use super::flows::FOLLOWED_INTO;
@@ -73,7 +74,7 @@ impl Resolver<'_> {
         }
     }
 
-    pub(super) fn job(&mut self, entry: Spanned<JobEntry>) -> Option<Job> {
+    pub(super) fn job(&mut self, name: &Name, entry: Spanned<JobEntry>) -> Option<Job> {
         let at = entry.referenced;
         let JobEntry {
             schedule,
@@ -93,7 +94,7 @@ impl Resolver<'_> {
             .collect();
         self.check_order("step", "needs", &names, &follows);
         let schedule = schedule.map(|schedule| self.schedule(&schedule));
-        let on_object = on_object.map(|watched| self.on_object(&watched));
+        let on_object = on_object.map(|watched| self.on_object(name, &watched));
         let steps = named(steps, |_, step| self.step(step));
         let is_whole = steps.values().all(Option::is_some);
         let job = Job {
@@ -135,7 +136,7 @@ impl Resolver<'_> {
         })
     }
 
-    fn on_object(&mut self, entry: &Spanned<OnObjectEntry>) -> Option<OnObject> {
+    fn on_object(&mut self, job: &Name, entry: &Spanned<OnObjectEntry>) -> Option<OnObject> {
         let OnObjectEntry {
             queue,
             directory,
@@ -144,13 +145,8 @@ impl Resolver<'_> {
         } = &entry.value;
         let watched = match (queue, directory) {
             (Some(queue), None) => {
-                if !Url::parse(queue.as_str()).is_ok_and(|url| url.has_host()) {
-                    self.wrong(
-                        entry.referenced,
-                        "`queue` is no address of an SQS queue, https://sqs.REGION.amazonaws.com/ACCOUNT/NAME",
-                    );
-                }
-                Watched::Queue(queue.as_str().to_owned())
+                self.queue(job, queue);
+                Watched::Queue(queue.value.as_str().to_owned())
             }
             (None, Some(directory)) => Watched::Directory(self.path(directory.as_str())),
             _ => {
@@ -170,6 +166,30 @@ impl Resolver<'_> {
             matching,
             gather: gather.map_or(GATHER, |period| period.0),
         })
+    }
+
+    /// Checks the address of a queue, which one job alone reads: each message comes to one of those who do.
+    fn queue(&mut self, job: &Name, queue: &Spanned<Text>) {
+        let url = Url::parse(queue.value.as_str()).ok();
+        let Some(url) = url.filter(Url::has_host) else {
+            self.wrong(
+                queue.referenced,
+                "`queue` is no address of an SQS queue, https://sqs.REGION.amazonaws.com/ACCOUNT/NAME",
+            );
+            return;
+        };
+        let address = url.as_str().trim_end_matches('/').to_owned();
+        match self.queues.get(&address) {
+            Some(other) => {
+                let what = format!(
+                    "the job `{other}` has this `queue` already, and each message comes to one of them alone: give each job a queue of its own, or let one job do both"
+                );
+                self.wrong(queue.referenced, what);
+            }
+            None => {
+                self.queues.insert(address, job.to_string());
+            }
+        }
     }
 
     fn step(&mut self, entry: Spanned<StepEntry>) -> Option<Step> {
@@ -232,13 +252,21 @@ impl Resolver<'_> {
         if into_warehouse && entry.format != Format::Delta {
             self.wrong(at, "`format` is for what goes into a lake");
         }
+        if let Some(filter) = &entry.filter
+            && let Err(error) = extjson::parse_document(filter.value.as_str())
+        {
+            self.wrong(
+                filter.referenced,
+                format!("`filter` is no query in Extended JSON: {error}"),
+            );
+        }
         let from_lake = route.from.place.kind() == PlaceKind::Lake;
         if from_lake && (entry.filter.is_some() || !entry.fields.is_empty()) {
             self.wrong(at, "`filter` and `fields` are for what comes from a source");
         }
         Some(Work::Copy(Copy {
             route,
-            filter: entry.filter.clone(),
+            filter: entry.filter.as_ref().map(|filter| filter.value.clone()),
             fields: entry.fields.clone(),
             format: entry.format,
             overwrite: entry.overwrite,
@@ -263,6 +291,7 @@ impl Resolver<'_> {
     }
 
     fn verify(&mut self, entry: &VerifyEntry) -> Option<Work> {
+        let collections = self.collections(&entry.collections);
         let from = self.end(&entry.from, &[PlaceKind::Source]);
         let to = self.end(&entry.to, &[PlaceKind::Lake]);
         Some(Work::Verify(Verify {
@@ -270,7 +299,7 @@ impl Resolver<'_> {
                 from: from?,
                 to: to?,
                 through: None,
-                collections: entry.collections.clone(),
+                collections,
             },
             wait: entry.wait.map(|period| period.0),
             parallel: entry.parallel,

@@ -4,11 +4,11 @@ use std::path::Path;
 
 use serde_saphyr::{Location, Spanned};
 
-use super::Resolver;
+use super::{Resolver, addresses};
 use crate::config::file::{File, LayoutEntry, SourceEntry, WarehouseEntry};
 use crate::config::plan::{End, Layout, Place, PlaceKind, Source, Warehouse};
 use crate::config::problem::unknown;
-use crate::config::values::Name;
+use crate::config::values::{Name, Text};
 
 impl Resolver<'_> {
     /// The places that flows and steps can name. One name is one place, whatever it is.
@@ -19,14 +19,9 @@ impl Resolver<'_> {
             found.extend(place.map(|place| (name.to_string(), entry.referenced, place)));
         }
         for (name, entry) in &file.lakes {
-            let path = entry.value.path.as_str();
-            if path.is_empty() {
-                self.wrong(
-                    entry.referenced,
-                    format!("the `path` of lake `{name}` is empty"),
-                );
-            }
-            let path = self.path_or_address(path);
+            let path = &entry.value.path;
+            self.check_directory("lake", name, path);
+            let path = self.path_or_address(path.value.as_str());
             found.push((name.to_string(), entry.referenced, Place::Lake(path)));
         }
         for (name, entry) in &file.warehouses {
@@ -82,19 +77,29 @@ impl Resolver<'_> {
                 return None;
             }
         };
-        if !["mongodb://", "mongodb+srv://"]
-            .iter()
-            .any(|scheme| uri.as_str().starts_with(scheme))
-        {
-            self.wrong(
-                at,
-                format!("the `uri` of source `{name}` is not mongodb://… or mongodb+srv://…"),
-            );
+        if let Err(why) = addresses::check_mongodb(uri.value.as_str()) {
+            let what = format!("the `uri` of source `{name}` {why}");
+            self.wrong(uri.referenced, what);
         }
         Some(Place::Source(Source {
-            uri: uri.clone(),
+            uri: uri.value.clone(),
             read_preference: source.read_preference,
         }))
+    }
+
+    /// Checks the `path` of a place.
+    pub(super) fn check_directory(&mut self, kind: &str, name: &Name, path: &Spanned<Text>) {
+        let why = match path.value.as_str() {
+            "" => "is empty".to_owned(),
+            text => match addresses::check_directory(text) {
+                Ok(()) => return,
+                Err(why) => why,
+            },
+        };
+        self.wrong(
+            path.referenced,
+            format!("the `path` of {kind} `{name}` {why}"),
+        );
     }
 
     fn warehouse(&mut self, name: &Name, entry: &Spanned<WarehouseEntry>) -> Warehouse {
@@ -118,6 +123,22 @@ impl Resolver<'_> {
                 entry.referenced,
                 format!("`s3_staging` and `iam_role` of warehouse `{name}` are for Redshift"),
             );
+        }
+        let is_postgres = matches!(scheme, Some("postgres" | "postgresql"));
+        let said = std::iter::once(&warehouse.layout).chain(warehouse.tables.values());
+        for layout in said.filter(|_| is_postgres) {
+            let given = [
+                ("distribution", layout.distribution.as_ref()),
+                ("sort_key", layout.sort_key.first()),
+            ];
+            for (key, text) in given {
+                if let Some(text) = text {
+                    let what = format!(
+                        "`{key}` is for Redshift, and warehouse `{name}` is a PostgreSQL: leave it out"
+                    );
+                    self.wrong(text.referenced, what);
+                }
+            }
         }
         let mut layouts = vec![(None, layout(&warehouse.layout))];
         for (table, entry_of_table) in &warehouse.tables {
@@ -184,8 +205,12 @@ impl Resolver<'_> {
 
 fn layout(entry: &LayoutEntry) -> Layout {
     Layout {
-        distribution: entry.distribution.clone(),
-        sort_key: entry.sort_key.clone(),
+        distribution: entry.distribution.as_ref().map(|text| text.value.clone()),
+        sort_key: entry
+            .sort_key
+            .iter()
+            .map(|text| text.value.clone())
+            .collect(),
         primary_key: entry.primary_key.clone(),
     }
 }

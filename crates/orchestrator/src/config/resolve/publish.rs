@@ -91,12 +91,9 @@ impl Resolver<'_> {
             gzip,
             batch_events,
         } = &entry.value;
-        let (path, at) = (path.value.as_str(), path.referenced);
-        if path.is_empty() {
-            self.wrong(at, format!("the `path` of files `{name}` is empty"));
-        }
+        self.check_directory("files", name, path);
         Files {
-            path: self.path_or_address(path),
+            path: self.path_or_address(path.value.as_str()),
             json: *json,
             gzip: *gzip,
             batch_events: *batch_events,
