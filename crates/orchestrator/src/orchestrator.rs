@@ -172,8 +172,7 @@ impl Orchestrator {
         let plans: Plans = Arc::new(move || shared.plan());
         let mut tasks = JoinSet::new();
         self.steering.begin().await?;
-        let of = Arc::clone(&plans);
-        tasks.spawn(Arc::clone(&self.runner).serve(move || of(), stop.clone()));
+        tasks.spawn(Arc::clone(&self.runner).serve(Arc::clone(&plans), stop.clone()));
         let of = Arc::clone(&plans);
         tasks.spawn(schedule::serve(
             self.store.clone(),

@@ -25,6 +25,7 @@ use tributary_model::{Error, ErrorKind, Result};
 use crate::command::{self, Invocation};
 use crate::config::{Job, Plan, Retries, Step, Work};
 use crate::engine::{Engine, Moved};
+use crate::orchestrator::Plans;
 use crate::status::{Notice, Run, RunDetail, RunState};
 use crate::store::{Request, Store};
 
@@ -96,6 +97,16 @@ struct Cancel {
     by: Arc<Mutex<Option<String>>>,
 }
 
+/// What came of the steps of a run.
+enum Outcome {
+    /// What it is to end as, and why.
+    Ended(RunState, Option<String>),
+    /// Nothing: its job has other steps since it began, which this asks for.
+    Outdated(Request),
+    /// It was cut short.
+    CutShort,
+}
+
 impl Runner {
     pub(crate) fn new(
         store: Store,
@@ -122,19 +133,15 @@ impl Runner {
 
     /// Begins what is asked for, until stopped. Then the runs are cut short, and gone on with by the next
     /// process.
-    pub(crate) async fn serve(
-        self: Arc<Self>,
-        plan: impl Fn() -> Arc<Plan> + Send,
-        stop: CancellationToken,
-    ) {
+    pub(crate) async fn serve(self: Arc<Self>, plans: Plans, stop: CancellationToken) {
         let mut runs = JoinSet::new();
         while !stop.is_cancelled() {
             match self.due().await {
                 Ok(due) => {
                     for run in due {
-                        let (runner, plan) = (Arc::clone(&self), plan());
+                        let (runner, plans) = (Arc::clone(&self), Arc::clone(&plans));
                         let stop = stop.clone();
-                        runs.spawn(async move { runner.carry_through(run, &plan, &stop).await });
+                        runs.spawn(async move { runner.carry_through(run, &plans, &stop).await });
                     }
                 }
                 Err(error) => tracing::error!(%error, "cannot see which runs are asked for"),
@@ -198,8 +205,8 @@ impl Runner {
 
     /// Carries one run through that is due. Where what became of it could not be recorded, it counts as
     /// one that runs for a while yet, and is due again then.
-    async fn carry_through(&self, run: Run, plan: &Plan, stop: &CancellationToken) {
-        let carried = AssertUnwindSafe(self.try_to_carry(&run, plan, stop));
+    async fn carry_through(&self, run: Run, plans: &Plans, stop: &CancellationToken) {
+        let carried = AssertUnwindSafe(self.try_to_carry(&run, plans, stop));
         let error = match carried.catch_unwind().await {
             Ok(carried) => carried.err(),
             Err(_) => Some(Error::new(ErrorKind::Internal, "the run ended early")),
@@ -220,11 +227,11 @@ impl Runner {
     pub(crate) async fn carry(
         &self,
         run: Run,
-        plan: &Plan,
+        plans: &Plans,
         stop: &CancellationToken,
     ) -> Result<Run> {
         self.running().insert(run.id.clone(), Cancel::default());
-        let carried = self.try_to_carry(&run, plan, stop).await;
+        let carried = self.try_to_carry(&run, plans, stop).await;
         self.running().remove(&run.id);
         Ok(carried?.unwrap_or(run))
     }
@@ -233,36 +240,37 @@ impl Runner {
     async fn try_to_carry(
         &self,
         run: &Run,
-        plan: &Plan,
+        plans: &Plans,
         stop: &CancellationToken,
     ) -> Result<Option<Run>> {
         let cancel = self.running().entry(run.id.clone()).or_default().clone();
         let _ = self.notices.send(Notice::Run(run.clone()));
         // The file of its objects is gone by then: a run that has ended leaves none, wherever the process is killed.
-        match self.do_steps(run, plan, &cancel, stop).await? {
-            Some((state, error)) => self.end(run, state, error, plan).await,
-            None => Ok(None),
+        match self.do_steps(run, &plans(), &cancel, stop).await? {
+            // What comes behind it is what the plan says that is in use by then.
+            Outcome::Ended(state, error) => self.end(run, state, error, &plans()).await.map(Some),
+            Outcome::Outdated(anew) => self.begin_anew(run, anew).await.map(Some),
+            Outcome::CutShort => Ok(None),
         }
     }
 
-    /// Does the steps of a run: what it is to end as, and why; none where it was cut short.
+    /// Does the steps of a run, and answers what came of it.
     async fn do_steps(
         &self,
         run: &Run,
         plan: &Plan,
         cancel: &Cancel,
         stop: &CancellationToken,
-    ) -> Result<Option<(RunState, Option<String>)>> {
+    ) -> Result<Outcome> {
         let objects = self.store.objects(&run.id).await?;
         let objects = ObjectsOfRun::new(self.store.directory(), &run.id, objects);
         let Some(job) = plan.jobs.get(&run.job) else {
             let error = "the job is not in the configuration any more";
-            return Ok(Some((RunState::Failed, Some(error.to_owned()))));
+            return Ok(Outcome::Ended(RunState::Failed, Some(error.to_owned())));
         };
         let mut detail = self.store.run(&run.id).await?;
         if !self.has_steps_of(&mut detail, job).await? {
-            let error = "the steps of the job have become others since it began; run it again";
-            return Ok(Some((RunState::Failed, Some(error.to_owned()))));
+            return Ok(Outcome::Outdated(request(&run.job, job)));
         }
         // Ends the steps: whoever wants that.
         let halt = CancellationToken::new();
@@ -301,18 +309,20 @@ impl Runner {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone();
-        Ok(Some(match ended? {
-            None => (RunState::Succeeded, None),
+        Ok(match ended? {
+            None => Outcome::Ended(RunState::Succeeded, None),
             Some(error) => match (by, timed_out, job.timeout) {
-                (Some(by), ..) => (RunState::Cancelled, Some(format!("cancelled by {by}"))),
-                (None, true, Some(time)) => (
-                    RunState::Failed,
-                    Some(format!("the run took longer than {}", in_words(time))),
-                ),
-                _ if stop.is_cancelled() && halt.is_cancelled() => return Ok(None),
-                _ => (RunState::Failed, Some(error)),
+                (Some(by), ..) => {
+                    Outcome::Ended(RunState::Cancelled, Some(format!("cancelled by {by}")))
+                }
+                (None, true, Some(time)) => {
+                    let error = format!("the run took longer than {}", in_words(time));
+                    Outcome::Ended(RunState::Failed, Some(error))
+                }
+                _ if stop.is_cancelled() && halt.is_cancelled() => Outcome::CutShort,
+                _ => Outcome::Ended(RunState::Failed, Some(error)),
             },
-        }))
+        })
     }
 
     async fn end(
@@ -321,11 +331,27 @@ impl Runner {
         state: RunState,
         error: Option<String>,
         plan: &Plan,
-    ) -> Result<Option<Run>> {
+    ) -> Result<Run> {
         let behind = match state {
             RunState::Succeeded => behind(plan, &run.job),
             _ => Vec::new(),
         };
+        let moved = self.moved(run).await?;
+        let ended = self.store.end_run(&run.id, state, error, moved, behind);
+        let (run, enqueued) = ended.await?;
+        let enqueued = enqueued.into_iter().map(|enqueued| enqueued.run).collect();
+        Ok(self.tell_end(run, enqueued))
+    }
+
+    /// Ends a run whose steps are not those of its job any more. Its objects are those of another run then.
+    async fn begin_anew(&self, run: &Run, request: Request) -> Result<Run> {
+        let moved = self.moved(run).await?;
+        let (run, other) = self.store.begin_anew(&run.id, moved, request).await?;
+        Ok(self.tell_end(run, other.into_iter().collect()))
+    }
+
+    /// What the steps of a run have moved.
+    async fn moved(&self, run: &Run) -> Result<Moved> {
         let mut moved = Moved::default();
         for step in self.store.run(&run.id).await?.steps {
             moved += Moved {
@@ -333,18 +359,18 @@ impl Runner {
                 bytes: step.bytes,
             };
         }
-        let (run, enqueued) = self
-            .store
-            .end_run(&run.id, state, error, moved, behind)
-            .await?;
+        Ok(moved)
+    }
+
+    /// Tells that a run has ended, and what was asked for by that.
+    fn tell_end(&self, run: Run, asked: Vec<Run>) -> Run {
         let (state, error) = (run.state.name(), run.error.as_deref());
         tracing::info!(run = run.id, job = run.job, state, error, "a run has ended");
-        let _ = self.notices.send(Notice::Run(run.clone()));
-        for enqueued in enqueued {
-            let _ = self.notices.send(Notice::Run(enqueued.run));
+        for run in std::iter::once(run.clone()).chain(asked) {
+            let _ = self.notices.send(Notice::Run(run));
         }
         self.wake.notify_one();
-        Ok(Some(run))
+        run
     }
 
     /// Whether a run has the steps that its job has now. One that has not begun gets them.

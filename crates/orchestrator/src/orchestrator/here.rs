@@ -1,11 +1,12 @@
 //! A job that runs where nothing else does.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 use tributary_model::Result;
 
-use super::{Orchestrator, ask};
+use super::{Orchestrator, Plans, ask};
 use crate::config::Plan;
 use crate::status::{Cause, Run, RunFilter, RunState};
 
@@ -17,13 +18,15 @@ impl Orchestrator {
     /// There is no such job, or the state cannot be used.
     pub async fn run_here(&self, name: &str, by: &str, stop: &CancellationToken) -> Result<Run> {
         let plan = self.plan();
+        let in_use = Arc::clone(&plan);
+        let plans: Plans = Arc::new(move || Arc::clone(&in_use));
         let asked = ask(&self.store, &plan, name, by).await?;
         let runs = async {
             // What another process has left comes first: no other run of its job begins before it has ended.
             let reached = and_behind(&plan, name);
             for left in self.store.running().await? {
                 if reached.contains(left.job.as_str()) && !stop.is_cancelled() {
-                    self.runner.carry(left, &plan, stop).await?;
+                    self.runner.carry(left, &plans, stop).await?;
                 }
             }
             let mut ran: BTreeSet<String> = BTreeSet::new();
@@ -33,7 +36,7 @@ impl Orchestrator {
             while let Some(id) = next.pop() {
                 tried.insert(id.clone());
                 if let Some(run) = self.store.begin_run(&id).await? {
-                    ran.insert(self.runner.carry(run, &plan, stop).await?.id);
+                    ran.insert(self.runner.carry(run, &plans, stop).await?.id);
                 }
                 let queued = RunFilter {
                     state: Some(RunState::Queued),

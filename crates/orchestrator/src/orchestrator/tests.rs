@@ -420,6 +420,34 @@ async fn a_job_runs_behind_another_that_succeeded() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_comes_behind_a_run_is_what_the_file_says_when_it_ends() {
+    let jobs = |behind: &str| {
+        format!(
+            "jobs:\n{}{}{}",
+            job("j", "", &[("x", "", "meets 1")]),
+            job("other", "", &[("x", "", "meets 2")]),
+            job(behind, "    after: [j]\n", &[("x", "", "ok")])
+        )
+    };
+    let world = World::new(&jobs("before"));
+    let running = world.start();
+    let run = running.orchestrator.run_job("j", "me").await.unwrap();
+    running
+        .until(async || (world.engine.calls("meets 1") == 1).then_some(()))
+        .await;
+    world.write(&jobs("now"));
+    running.orchestrator.reload().await.unwrap();
+    running.orchestrator.run_job("other", "me").await.unwrap();
+    assert_eq!(running.ended(&run.id).await.run.state, RunState::Succeeded);
+    let behind = running.runs_of("now").await;
+    assert_eq!(behind.len(), 1, "{behind:?}");
+    let behind = running.ended(&behind[0].id).await.run;
+    assert_eq!(behind.state, RunState::Succeeded);
+    assert_eq!(running.runs_of("before").await, []);
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_takes_too_long_is_stopped() {
     let text = "\
 jobs:

@@ -4,10 +4,10 @@ use chrono::Utc;
 use rusqlite::params;
 use tributary_model::Result;
 
-use super::runs::{Enqueued, Request, enqueue, going_on};
+use super::runs::{Enqueued, Request, enqueue, gather, waiting_for_objects};
 use super::{Store, moment, of_json, to_json};
 use crate::objects::CreatedObject;
-use crate::status::{Cause, RunState};
+use crate::status::Cause;
 
 impl Store {
     /// Asks for a run for these objects, all but those that were there before. They join a run that has
@@ -29,23 +29,11 @@ impl Store {
             let Some(first) = new.first() else {
                 return Ok(None);
             };
-            let waiting = going_on(db, &request.job)?.into_iter().find(|run| {
-                run.state == RunState::Queued && matches!(run.cause, Cause::Objects { .. })
-            });
-            let enqueued = match waiting {
-                Some(mut run) => {
-                    if let Cause::Objects { count, .. } = &mut run.cause {
-                        *count += new.len() as u64;
-                    }
-                    db.execute(
-                        "UPDATE run SET cause = ?2 WHERE id = ?1",
-                        params![run.id, to_json(&run.cause)?],
-                    )?;
-                    Enqueued {
-                        run,
-                        replaced: Vec::new(),
-                    }
-                }
+            let enqueued = match waiting_for_objects(db, &request.job)? {
+                Some(run) => Enqueued {
+                    run: gather(db, run, new.len() as u64)?,
+                    replaced: Vec::new(),
+                },
                 None => {
                     let cause = Cause::Objects {
                         count: new.len() as u64,

@@ -8,6 +8,7 @@ use uuid::Uuid;
 use super::{Store, moment, now, of_json, of_moment, to_json};
 use crate::config::Overlap;
 use crate::engine::Moved;
+use crate::objects::CreatedObject;
 use crate::status::{Cause, Run, RunDetail, RunFilter, RunState, StepRun};
 
 /// How many runs of a job may wait. Whoever asks for more has lost count.
@@ -98,11 +99,33 @@ fn find(db: &Transaction<'_>, id: &str) -> rusqlite::Result<Option<Run>> {
 }
 
 /// The runs of a job that wait or run, the oldest first.
-pub(super) fn going_on(db: &Transaction<'_>, job: &str) -> rusqlite::Result<Vec<Run>> {
+fn going_on(db: &Transaction<'_>, job: &str) -> rusqlite::Result<Vec<Run>> {
     let mut query = db.prepare_cached(&format!(
         "{RUN} WHERE job = ?1 AND state IN ('queued', 'running') ORDER BY id"
     ))?;
     query.query_map([job], run_of)?.collect()
+}
+
+/// The run of a job that waits, and is for objects.
+pub(super) fn waiting_for_objects(
+    db: &Transaction<'_>,
+    job: &str,
+) -> rusqlite::Result<Option<Run>> {
+    Ok(going_on(db, job)?
+        .into_iter()
+        .find(|run| run.state == RunState::Queued && matches!(run.cause, Cause::Objects { .. })))
+}
+
+/// Counts more objects to those that a run is for.
+pub(super) fn gather(db: &Transaction<'_>, mut run: Run, objects: u64) -> rusqlite::Result<Run> {
+    if let Cause::Objects { count, .. } = &mut run.cause {
+        *count += objects;
+    }
+    db.execute(
+        "UPDATE run SET cause = ?2 WHERE id = ?1",
+        params![run.id, to_json(&run.cause)?],
+    )?;
+    Ok(run)
 }
 
 /// Puts a run into the queue, or records why it is not.
@@ -387,6 +410,57 @@ impl Store {
                     .map(|request| enqueue(db, request, &cause))
                     .collect::<rusqlite::Result<_>>()?;
                 Ok(Some((run, behind)))
+            })
+            .await?;
+        ended.ok_or_else(|| no_run(id))
+    }
+
+    /// Ends a run that its job has no use for any more, having other steps. Another one takes its objects
+    /// over: the one that waits for objects, or a new one.
+    pub(crate) async fn begin_anew(
+        &self,
+        id: &str,
+        moved: Moved,
+        request: Request,
+    ) -> Result<(Run, Option<Run>)> {
+        let wanted = id.to_owned();
+        let ended = self
+            .transact(move |db| {
+                let objects: u64 = db.query_row(
+                    "SELECT count(*) FROM object WHERE run = ?1 \
+                     AND (SELECT cancelled_by FROM run WHERE id = ?1) IS NULL",
+                    [&wanted],
+                    |row| row.get::<_, i64>(0).map(i64::cast_unsigned),
+                )?;
+                let error = "the steps of the job have become others since it began";
+                let error = match objects {
+                    0 => format!("{error}; run it again"),
+                    _ => format!("{error}; another run is for its objects"),
+                };
+                end(db, &wanted, RunState::Failed, Some(&error), moved)?;
+                let Some(run) = find(db, &wanted)? else {
+                    return Ok(None);
+                };
+                if objects == 0 {
+                    return Ok(Some((run, None)));
+                }
+                let other = match waiting_for_objects(db, &run.job)? {
+                    Some(other) => gather(db, other, objects)?,
+                    None => {
+                        let first: CreatedObject = db.query_row(
+                            "SELECT object FROM object WHERE run = ?1 ORDER BY rowid LIMIT 1",
+                            [&wanted],
+                            |row| of_json(0, &row.get::<_, String>(0)?),
+                        )?;
+                        let cause = Cause::Objects {
+                            count: objects,
+                            first: first.to_string(),
+                        };
+                        enqueue(db, &request, &cause)?.run
+                    }
+                };
+                take_over_objects(db, &wanted, &other.id)?;
+                Ok(Some((run, Some(other))))
             })
             .await?;
         ended.ok_or_else(|| no_run(id))

@@ -132,3 +132,58 @@ async fn a_queue_of_runs_that_is_full_takes_objects_yet() {
     assert_eq!(asked.state, RunState::Skipped);
     assert_eq!(take(&orchestrator, &["1"]).await.state, RunState::Queued);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn objects_of_a_run_whose_steps_became_others_are_those_of_another_run() {
+    for waits in [false, true] {
+        let of = |step: &str, script: &str| {
+            let text = job("j", "    overlap: skip\n", &[(step, "", script)]);
+            format!("jobs:\n{text}")
+        };
+        let world = World::new(&of("x", "hangs"));
+        let running = world.start();
+        let cut_short = take(&running.orchestrator, &["1", "2"]).await;
+        running
+            .until(async || (world.engine.calls("hangs") == 1).then_some(()))
+            .await;
+        let mut expected = vec!["1", "2"];
+        if waits {
+            take(&running.orchestrator, &["3"]).await;
+            expected.push("3");
+        }
+        running.stop().await;
+
+        world.write(&of("y", "ok"));
+        let running = world.start();
+        let ended = running.ended(&cut_short.id).await.run;
+        assert_eq!(ended.state, RunState::Failed);
+        let error = ended.error.unwrap();
+        assert!(error.ends_with("another run is for its objects"), "{error}");
+        let [other, _] = running.runs_of("j").await.try_into().unwrap();
+        let other = running.ended(&other.id).await;
+        assert_eq!(states(&other), [("y", RunState::Succeeded)]);
+        assert_eq!(
+            objects_of(&running.orchestrator, &other.run).await,
+            expected
+        );
+        let count = expected.len() as u64;
+        let first = if waits { "b/3" } else { "b/1" };
+        assert_eq!(other.run.cause, cause(count, first));
+        running.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn objects_of_a_run_that_was_cancelled_are_not_taken_over() {
+    let world = World::new(&format!("jobs:\n{}", job("j", "", &[("x", "", "ok")])));
+    let orchestrator = world.orchestrator().unwrap();
+    let store = &orchestrator.store;
+    let run = take(&orchestrator, &["1"]).await;
+    store.begin_run(&run.id).await.unwrap();
+    orchestrator.cancel_run(&run.id, "me").await.unwrap();
+    let request = runs::request("j", &orchestrator.plan().jobs["j"]);
+    let anew = store.begin_anew(&run.id, Moved::default(), request);
+    let (ended, other) = anew.await.unwrap();
+    assert_eq!((ended.state, other), (RunState::Failed, None));
+    assert_eq!(objects_of(&orchestrator, &run).await, ["1"]);
+}
