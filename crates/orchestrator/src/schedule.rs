@@ -115,8 +115,19 @@ pub(crate) async fn serve(
 ) {
     // Up to when the moments of each job's pattern have been dealt with.
     let mut passed: BTreeMap<String, (String, DateTime<Utc>)> = BTreeMap::new();
+    // The jobs whose schedules are remembered.
+    let mut kept: Option<Vec<String>> = None;
     while !stop.is_cancelled() {
         let plan = plan();
+        let scheduled = plan.jobs.iter().filter(|(_, job)| job.schedule.is_some());
+        let scheduled: Vec<String> = scheduled.map(|(name, _)| name.clone()).collect();
+        if kept.as_ref() != Some(&scheduled) {
+            passed.retain(|name, _| scheduled.contains(name));
+            match store.keep_schedules(scheduled.clone()).await {
+                Ok(()) => kept = Some(scheduled),
+                Err(error) => tracing::error!(%error, "cannot forget schedules that are gone"),
+            }
+        }
         for (name, job) in &plan.jobs {
             let Some(schedule) = &job.schedule else {
                 continue;

@@ -1113,6 +1113,41 @@ async fn another_pattern_begins_anew() {
     assert!(Utc::now() - passed < chrono::TimeDelta::seconds(60));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_schedule_that_comes_again_is_not_caught_up_on() {
+    let with = |schedule: &str| format!("jobs:\n{}", job("j", schedule, &[("x", "", "ok")]));
+    let world = World::new(&with(""));
+    let orchestrator = world.orchestrator().unwrap();
+    let request = runs::request("j", &orchestrator.plan().jobs["j"]);
+    let long_ago = Utc::now() - Duration::from_secs(800 * 24 * 3600);
+    let pattern = "0 0 1 1 * UTC".to_owned();
+    let passed = orchestrator
+        .store
+        .pass(request, pattern, Vec::new(), long_ago);
+    passed.await.unwrap();
+    drop(orchestrator);
+
+    let running = world.start();
+    let passed_to = async || -> Option<i64> {
+        let store = &running.orchestrator.store;
+        let passed = store.transact(|db| {
+            let mut query = db.prepare("SELECT passed_to FROM schedule")?;
+            let passed = query.query_map([], |row| row.get(0))?.next().transpose();
+            passed
+        });
+        passed.await.unwrap()
+    };
+    running
+        .until(async || passed_to().await.is_none().then_some(()))
+        .await;
+    world.write(&with("    schedule: { cron: '0 0 1 1 *' }\n"));
+    running.orchestrator.reload().await.unwrap();
+    let passed = running.until(passed_to).await;
+    assert!(passed > long_ago.timestamp_millis() + 1000);
+    assert_eq!(running.runs_of("j").await, []);
+    running.stop().await;
+}
+
 fn trigger(name: &str, more: &str) -> String {
     format!(
         "  {name}: {{ source: s, database: db, collection: c, operations: [insert], function: f.js{more} }}\n"

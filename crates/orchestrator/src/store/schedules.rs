@@ -5,7 +5,7 @@ use rusqlite::{OptionalExtension, Transaction, params};
 use tributary_model::Result;
 
 use super::runs::{Enqueued, Request, enqueue};
-use super::{Store, moment, now, of_moment};
+use super::{Store, moment, now, of_moment, to_json};
 use crate::status::Cause;
 
 impl Store {
@@ -26,6 +26,18 @@ impl Store {
             let now = now();
             pass(db, &job, &pattern, now)?;
             Ok(now)
+        })
+        .await
+    }
+
+    /// Forgets how far the schedules of all other jobs have got: one that comes again begins anew.
+    pub(crate) async fn keep_schedules(&self, jobs: Vec<String>) -> Result<()> {
+        self.transact(move |db| {
+            db.execute(
+                "DELETE FROM schedule WHERE job NOT IN (SELECT value FROM json_each(?1))",
+                [to_json(&jobs)?],
+            )
+            .map(|_| ())
         })
         .await
     }
