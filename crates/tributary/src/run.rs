@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use serde_json::json;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
@@ -26,6 +27,8 @@ use crate::telemetry::{self, Telemetered};
 use crate::{DONE, console};
 
 pub(crate) async fn run(arguments: RunArguments, stop: CancellationToken) -> Result<u8> {
+    // Until somebody listens for it, it ends the process.
+    let hangup = signal(SignalKind::hangup()).ok();
     let plan = Plan::read(&arguments.file)?;
     let server = plan.server.clone();
     let mut telemetered = plan.telemetry.as_ref().and_then(telemetered);
@@ -67,7 +70,7 @@ pub(crate) async fn run(arguments: RunArguments, stop: CancellationToken) -> Res
         }
     }
     let told = AbortOnDropHandle::new(tokio::spawn(tell(Arc::clone(&control), arguments.output)));
-    let reloads = AbortOnDropHandle::new(tokio::spawn(reload_on_signal(control)));
+    let reloads = AbortOnDropHandle::new(tokio::spawn(reload_on_signal(control, hangup)));
     let result = orchestrator.serve(stop).await;
     // Whoever listens hears the end of it.
     api_stop.cancel();
@@ -169,9 +172,8 @@ impl Engine for Measured {
 }
 
 /// Reads the configuration again, whenever SIGHUP asks for it.
-async fn reload_on_signal(control: Arc<dyn Control>) {
-    use tokio::signal::unix::{SignalKind, signal};
-    let Ok(mut hangup) = signal(SignalKind::hangup()) else {
+async fn reload_on_signal(control: Arc<dyn Control>, hangup: Option<Signal>) {
+    let Some(mut hangup) = hangup else {
         return;
     };
     while hangup.recv().await.is_some() {

@@ -380,3 +380,23 @@ async fn a_changed_file_is_taken_into_use_without_touching_what_it_leaves() {
         "{ended:#?}"
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signal_to_read_the_file_again_ends_nothing_at_the_start() {
+    let site = Site::new("runhupearly").await;
+    // Who opens it waits for the other.
+    let made = Command::new("mkfifo").arg(site.file()).status().unwrap();
+    assert!(made.success());
+    let mut running = Running::start(site.command());
+    let file = site.file();
+    let opened = tokio::task::spawn_blocking(move || std::fs::File::create(file));
+    let mut file = opened.await.unwrap().unwrap();
+    send_signal(&running.child, Signal::HUP).unwrap();
+    std::io::Write::write_all(&mut file, b"state: state\n").unwrap();
+    drop(file);
+    let again = site.file();
+    let written = tokio::task::spawn_blocking(move || std::fs::write(again, "state: state\n"));
+    written.await.unwrap().unwrap();
+    running.wait_for_events("reloaded", 1).await;
+    running.stop().ok();
+}
