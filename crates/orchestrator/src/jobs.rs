@@ -1,7 +1,7 @@
 //! Jobs and their runs, to a process that runs nothing itself: what it asks for is done by the one that
 //! runs the file.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 use tributary_model::Result;
@@ -13,6 +13,8 @@ use crate::store::Store;
 
 /// How often it is looked whether a run has ended.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// How long nobody runs the file before its place is taken: one that is started again takes it up by itself.
+const LEFT_FOR: Duration = Duration::from_secs(5);
 
 /// The jobs of a plan.
 pub struct Jobs {
@@ -67,14 +69,30 @@ impl Jobs {
         ask(&self.store, &self.plan, name, by).await
     }
 
-    /// Waits until a run has ended, or `stop`.
+    /// Whether a run of one of the jobs waits to begin.
+    ///
+    /// # Errors
+    /// The state cannot be used.
+    pub async fn is_anything_waiting(&self) -> Result<bool> {
+        let jobs = self.plan.jobs.keys().cloned().collect();
+        Ok(!self.store.waiting(jobs).await?.is_empty())
+    }
+
+    /// Waits until a run has ended, `stop`, or nobody has run the file for a while who could carry it through.
     ///
     /// # Errors
     /// The state cannot be used.
     pub async fn wait(&self, id: &str, stop: &CancellationToken) -> Result<RunDetail> {
+        let mut left_since: Option<Instant> = None;
         loop {
             let detail = self.store.run(id).await?;
-            if detail.run.state.is_end() || stop.is_cancelled() {
+            if self.store.lock()?.is_some() {
+                left_since.get_or_insert_with(Instant::now);
+            } else {
+                left_since = None;
+            }
+            let is_left = left_since.is_some_and(|since| since.elapsed() >= LEFT_FOR);
+            if detail.run.state.is_end() || stop.is_cancelled() || is_left {
                 return Ok(detail);
             }
             tokio::select! {

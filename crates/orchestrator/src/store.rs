@@ -32,7 +32,11 @@ pub(crate) use triggers::{Ask, Remembered};
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Each brings a database of the version before it to its own.
-const MIGRATIONS: &[&str] = &[include_str!("store/1.sql"), include_str!("store/2.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("store/1.sql"),
+    include_str!("store/2.sql"),
+    include_str!("store/3.sql"),
+];
 
 /// How many statements are kept ready: as many as there are that are done often.
 const STATEMENTS: usize = 64;

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use tributary_model::{Error, ErrorKind, Result};
 use tributary_orchestrator::config::Plan;
 use tributary_orchestrator::status::{Cause, JobStatus, Run, RunDetail, RunFilter, RunState};
-use tributary_orchestrator::{Jobs, Store};
+use tributary_orchestrator::{Jobs, Orchestrator, Store};
 
 use crate::cli::{JobArguments, JobCommand, Output};
 use crate::console::{self, aligned, group, say};
@@ -88,7 +88,7 @@ fn jobs(arguments: &JobArguments) -> Result<Jobs> {
     Ok(Jobs::new(plan, store))
 }
 
-/// Has a job run: by the process that runs the file, and where there is none, here.
+/// Has a job run: by the process that runs the file, and where there is none, or none any more, here.
 async fn run_job(
     name: &str,
     wait: bool,
@@ -103,24 +103,60 @@ async fn run_job(
             .on("job", name)
             .remedy("it is to stand under `jobs` in the configuration; `tributary job list` shows those there are"));
     }
-    let is_free = store.lock()?.is_some();
-    let run = if is_free {
-        console::note("no `tributary run` runs with this state: the job runs here");
-        let orchestrator =
-            orchestrator(plan, arguments.config.clone(), store, Arc::default(), None).await?;
-        orchestrator.run_here(name, BY, stop).await?
-    } else {
-        jobs.ask(name, BY).await?
+    let mut ran_here = false;
+    let asked = match here(&plan, &store, arguments).await? {
+        Some(orchestrator) => {
+            let asked = orchestrator.ask(name, BY).await?.id;
+            orchestrator.run_here(&asked, stop).await?;
+            ran_here = true;
+            asked
+        }
+        None => jobs.ask(name, BY).await?.id,
     };
-    let detail = match wait && !is_free {
-        true => jobs.wait(&run.id, stop).await?,
-        false => jobs.show(&run.id).await?,
+    // What was asked for just before a process gave its place up was not seen by it: it is looked for again
+    // behind that, by that process and by the one that asked.
+    let detail = loop {
+        let detail = jobs.show(&asked).await?;
+        let is_open = !detail.run.state.is_end();
+        let goes_on = is_open || ran_here && jobs.is_anything_waiting().await?;
+        if !goes_on || stop.is_cancelled() {
+            break detail;
+        }
+        if let Some(orchestrator) = here(&plan, &store, arguments).await? {
+            orchestrator.run_here(&asked, stop).await?;
+            ran_here = true;
+        } else if wait && is_open {
+            jobs.wait(&asked, stop).await?;
+        } else {
+            break detail;
+        }
     };
     tell(&detail, arguments.output);
     Ok(match detail.run.state {
         RunState::Succeeded | RunState::Queued | RunState::Running => DONE,
         RunState::Failed | RunState::Cancelled | RunState::Skipped => FAILED,
     })
+}
+
+/// What runs jobs in this process; none where another runs the file.
+async fn here(
+    plan: &Plan,
+    store: &Store,
+    arguments: &JobArguments,
+) -> Result<Option<Arc<Orchestrator>>> {
+    if store.lock()?.is_none() {
+        return Ok(None);
+    }
+    let file = arguments.config.clone();
+    match orchestrator(plan.clone(), file, store.clone(), Arc::default(), None).await {
+        Ok(orchestrator) => {
+            console::note("no `tributary run` runs with this state: jobs run here");
+            Ok(Some(orchestrator))
+        }
+        // Another was faster.
+        Err(error) if error.kind() == ErrorKind::Conflict && store.lock()?.is_none() => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 fn tell(detail: &RunDetail, output: Output) {

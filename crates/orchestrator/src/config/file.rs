@@ -319,7 +319,8 @@ pub enum Overlap {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct OnObjectEntry {
-    /// The address of the SQS queue that the bucket notifies, directly or through SNS or EventBridge
+    /// The address of the SQS queue that the bucket notifies, directly or through SNS or EventBridge;
+    /// no other job has it
     #[serde(default)]
     #[schemars(with = "Option<Text>")]
     pub(super) queue: Option<Spanned<Text>>,

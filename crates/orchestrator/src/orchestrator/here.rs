@@ -1,4 +1,4 @@
-//! A job that runs where nothing else does.
+//! Jobs that run where nothing else does.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -7,50 +7,45 @@ use tokio_util::sync::CancellationToken;
 use tributary_model::Result;
 
 use super::{Orchestrator, Plans, ask};
-use crate::config::Plan;
-use crate::status::{Cause, Run, RunFilter, RunState};
+use crate::status::Run;
 
 impl Orchestrator {
-    /// Has a job run in this process, and those that come behind it, until they have ended; it runs nothing
-    /// else.
+    /// Asks for a run of a job.
     ///
     /// # Errors
     /// There is no such job, or the state cannot be used.
-    pub async fn run_here(&self, name: &str, by: &str, stop: &CancellationToken) -> Result<Run> {
-        let plan = self.plan();
-        let in_use = Arc::clone(&plan);
-        let plans: Plans = Arc::new(move || Arc::clone(&in_use));
-        let asked = ask(&self.store, &plan, name, by).await?;
+    pub async fn ask(&self, name: &str, by: &str) -> Result<Run> {
+        ask(&self.store, &self.plan(), name, by).await
+    }
+
+    /// Carries through in this process what has been asked for, one run after the other and the oldest first,
+    /// until nothing waits: this one, and what others ask for meanwhile, who find that this process runs the
+    /// file. It runs nothing else.
+    ///
+    /// # Errors
+    /// There is no such run, or the state cannot be used.
+    pub async fn run_here(self: &Arc<Self>, id: &str, stop: &CancellationToken) -> Result<Run> {
+        let shared = Arc::clone(self);
+        let plans: Plans = Arc::new(move || shared.plan());
         let runs = async {
-            // What another process has left comes first: no other run of its job begins before it has ended.
-            let reached = and_behind(&plan, name);
-            for left in self.store.running().await? {
-                if reached.contains(left.job.as_str()) && !stop.is_cancelled() {
-                    self.runner.carry(left, &plans, stop).await?;
+            while !stop.is_cancelled() {
+                let waiting = self.store.waiting(self.jobs_here()).await?;
+                let mut jobs: BTreeSet<&str> = waiting.iter().map(|run| run.job.as_str()).collect();
+                let asked = self.store.run(id).await?.run;
+                if !asked.state.is_end() {
+                    jobs.insert(&asked.job);
                 }
-            }
-            let mut ran: BTreeSet<String> = BTreeSet::new();
-            let mut next = vec![asked.id.clone()];
-            // What cannot begin now does not begin here at all.
-            let mut tried: BTreeSet<String> = BTreeSet::new();
-            while let Some(id) = next.pop() {
-                tried.insert(id.clone());
-                if let Some(run) = self.store.begin_run(&id).await? {
-                    ran.insert(self.runner.carry(run, &plans, stop).await?.id);
+                // What another process has left comes first: no other run of its job begins before it has ended.
+                let mut left = self.store.running().await?;
+                left.retain(|run| jobs.contains(run.job.as_str()));
+                let run = match (left.into_iter().next(), waiting.first()) {
+                    (Some(left), _) => Some(left),
+                    (None, Some(next)) => self.store.begin_run(&next.id).await?,
+                    (None, None) => break,
+                };
+                if let Some(run) = run {
+                    self.runner.carry(run, &plans, stop).await?;
                 }
-                let queued = RunFilter {
-                    state: Some(RunState::Queued),
-                    limit: usize::MAX,
-                    ..RunFilter::default()
-                };
-                let behind = |run: &Run| match &run.cause {
-                    Cause::After { run, .. } => ran.contains(run),
-                    _ => false,
-                };
-                let mut queued = self.store.runs(queued).await?;
-                queued
-                    .retain(|run| behind(run) && !tried.contains(&run.id) && !stop.is_cancelled());
-                next = queued.into_iter().map(|run| run.id).collect();
             }
             Ok(())
         };
@@ -58,24 +53,11 @@ impl Orchestrator {
             result = runs => result?,
             never = self.runner.heed_cancels() => match never {},
         }
-        Ok(self.store.run(&asked.id).await?.run)
+        Ok(self.store.run(id).await?.run)
     }
-}
 
-/// A job, and those that can come behind it.
-fn and_behind<'a>(plan: &'a Plan, name: &'a str) -> BTreeSet<&'a str> {
-    let mut reached = BTreeSet::from([name]);
-    loop {
-        let is_next = |after: &Vec<String>| after.iter().any(|job| reached.contains(job.as_str()));
-        let next: Vec<&str> = plan
-            .jobs
-            .iter()
-            .filter(|(name, job)| !reached.contains(name.as_str()) && is_next(&job.after))
-            .map(|(name, _)| name.as_str())
-            .collect();
-        if next.is_empty() {
-            return reached;
-        }
-        reached.extend(next);
+    /// The jobs that this process knows.
+    fn jobs_here(&self) -> Vec<String> {
+        self.plan().jobs.keys().cloned().collect()
     }
 }

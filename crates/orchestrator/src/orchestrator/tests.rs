@@ -647,7 +647,8 @@ async fn a_job_runs_where_nothing_else_does() {
     let world = World::new(&text);
     let orchestrator = world.orchestrator().unwrap();
     let stop = CancellationToken::new();
-    let run = orchestrator.run_here("j", "me", &stop).await.unwrap();
+    let asked = orchestrator.ask("j", "me").await.unwrap().id;
+    let run = orchestrator.run_here(&asked, &stop).await.unwrap();
     assert_eq!((run.state, run.documents), (RunState::Succeeded, 3));
     assert_eq!(
         (world.engine.calls("moves 4"), world.engine.calls("moves 5")),
@@ -655,7 +656,8 @@ async fn a_job_runs_where_nothing_else_does() {
     );
 
     let hangs = async {
-        let run = orchestrator.run_here("hangs", "me", &stop).await.unwrap();
+        let asked = orchestrator.ask("hangs", "me").await.unwrap().id;
+        let run = orchestrator.run_here(&asked, &stop).await.unwrap();
         assert_eq!(run.state, RunState::Cancelled);
     };
     let cancels = async {
@@ -670,13 +672,25 @@ async fn a_job_runs_where_nothing_else_does() {
                 None => tokio::time::sleep(Duration::from_millis(20)).await,
             }
         };
-        orchestrator.store.cancel(&run.id, "you").await.unwrap();
+        // What another process asks for meanwhile is done by this one, in that order.
+        let store = Store::open(orchestrator.store.directory()).unwrap();
+        let plan = orchestrator.plan();
+        let mut asked = Vec::new();
+        for name in ["k1", "j", "k1"] {
+            asked.push(ask(&store, &plan, name, "you").await.unwrap().id);
+        }
+        store.cancel(&run.id, "you").await.unwrap();
+        asked
     };
-    tokio::join!(hangs, cancels);
-    let error = orchestrator
-        .run_here("none", "me", &stop)
-        .await
-        .unwrap_err();
+    let ((), asked) = tokio::join!(hangs, cancels);
+    let mut before = None;
+    for id in asked {
+        let run = orchestrator.run(&id).await.unwrap().run;
+        assert_eq!(run.state, RunState::Succeeded, "{run:?}");
+        assert!(before <= run.started_at, "{run:?}");
+        before = run.ended_at;
+    }
+    let error = orchestrator.ask("none", "me").await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFound);
 }
 
@@ -1064,6 +1078,29 @@ async fn numbers_of_a_job_are_of_what_ended_and_runs_whatever_waits() {
     has(&expected[..4]).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_fails_behind_a_later_one_is_the_last_result() {
+    let world = World::new(&format!("jobs:\n{}", job("j", "", &[("x", "", "ok")])));
+    let orchestrator = world.orchestrator().unwrap();
+    let store = &orchestrator.store;
+    let first = orchestrator.run_job("j", "me").await.unwrap();
+    let second = orchestrator.run_job("j", "me").await.unwrap();
+    let ends = async |run: &Run, state| {
+        let ended = store.end_run(&run.id, state, None, Moved::default(), Vec::new());
+        ended.await.unwrap();
+    };
+    ends(&second, RunState::Succeeded).await;
+    let since = Utc::now();
+    tokio::time::sleep(Duration::from_millis(5)).await;
+    ends(&first, RunState::Failed).await;
+    let jobs = vec!["j".to_owned()];
+    let (failed, _) = store.failed_since(jobs.clone(), since).await.unwrap();
+    let ids = |runs: Vec<Run>| -> Vec<String> { runs.into_iter().map(|run| run.id).collect() };
+    assert_eq!(ids(failed), std::slice::from_ref(&first.id));
+    let last = store.last_results(jobs).await.unwrap();
+    assert_eq!(ids(last), [first.id]);
+}
+
 #[test]
 fn a_state_that_cannot_be_used_is_told() {
     let directory = TempDir::new().unwrap();
@@ -1132,8 +1169,7 @@ async fn a_schedule_that_comes_again_is_not_caught_up_on() {
         let store = &running.orchestrator.store;
         let passed = store.transact(|db| {
             let mut query = db.prepare("SELECT passed_to FROM schedule")?;
-            let passed = query.query_map([], |row| row.get(0))?.next().transpose();
-            passed
+            query.query_map([], |row| row.get(0))?.next().transpose()
         });
         passed.await.unwrap()
     };

@@ -47,6 +47,9 @@ pub(crate) struct RunCount {
 
 const RUN: &str = "SELECT id, job, state, cause, queued_at, started_at, ended_at, documents, bytes, error FROM run";
 
+/// Those that ended last come first: a run can end before one that was asked for earlier.
+const LAST_ENDED: &str = "ORDER BY ended_at DESC, id DESC";
+
 fn run_of(row: &Row<'_>) -> rusqlite::Result<Run> {
     Ok(Run {
         id: row.get(0)?,
@@ -336,6 +339,17 @@ impl Store {
         .await
     }
 
+    /// The runs of these jobs that wait, the oldest first.
+    pub(crate) async fn waiting(&self, jobs: Vec<String>) -> Result<Vec<Run>> {
+        self.transact(move |db| {
+            let mut query = db.prepare_cached(&format!(
+                "{RUN} WHERE state = 'queued' AND job IN (SELECT value FROM json_each(?1)) ORDER BY id"
+            ))?;
+            query.query_map([to_json(&jobs)?], run_of)?.collect()
+        })
+        .await
+    }
+
     /// The runs that are recorded as running.
     pub(crate) async fn running(&self) -> Result<Vec<Run>> {
         self.transact(|db| {
@@ -556,13 +570,13 @@ impl Store {
 
     /// The last run of each of these jobs that has one.
     pub(crate) async fn last_runs(&self, jobs: Vec<String>) -> Result<Vec<Run>> {
-        self.last_of(jobs, "").await
+        self.last_of(jobs, "ORDER BY id DESC").await
     }
 
     /// The last run of each of these jobs that succeeded or failed.
     pub(crate) async fn last_results(&self, jobs: Vec<String>) -> Result<Vec<Run>> {
-        self.last_of(jobs, "AND state IN ('succeeded', 'failed')")
-            .await
+        let ended = format!("AND state IN ('succeeded', 'failed') {LAST_ENDED}");
+        self.last_of(jobs, &ended).await
     }
 
     /// The last run of each of these jobs that has failed since `since`, whatever came behind it, and the
@@ -576,11 +590,10 @@ impl Store {
             // What ends from here on waits for this transaction, and ends later.
             let now = now();
             let mut query = db.prepare_cached(&format!(
-                "{RUN} WHERE job = ?1 AND state IN ('succeeded', 'failed') ORDER BY id DESC"
+                "{RUN} WHERE job = ?1 AND state IN ('succeeded', 'failed') {LAST_ENDED}"
             ))?;
             let mut failed = Vec::new();
             for job in jobs {
-                // Runs of a job end in the order in which they were asked for.
                 for run in query.query_map([job], run_of)? {
                     let run = run?;
                     if run.ended_at < Some(since) {
@@ -597,11 +610,10 @@ impl Store {
         .await
     }
 
-    async fn last_of(&self, jobs: Vec<String>, which: &'static str) -> Result<Vec<Run>> {
+    async fn last_of(&self, jobs: Vec<String>, which: &str) -> Result<Vec<Run>> {
+        let query = format!("{RUN} WHERE job = ?1 {which} LIMIT 1");
         self.transact(move |db| {
-            let mut query = db.prepare_cached(&format!(
-                "{RUN} WHERE job = ?1 {which} ORDER BY id DESC LIMIT 1"
-            ))?;
+            let mut query = db.prepare_cached(&query)?;
             let mut runs = Vec::new();
             for job in jobs {
                 runs.extend(query.query_row([job], run_of).optional()?);

@@ -250,6 +250,7 @@ async fn a_flow_into_a_lake_goes_on_until_it_is_stopped() {
     place.wait_for(&count, "| 6 ").await;
     following.stopped().await;
 
+    let flow = flow.replace("to: main,", "to: main, collections: [orders],");
     let plan = place.plan(&format!(
         "flows: {{ f: {flow}, g: {{ from: shop, to: main, collections: [other] }} }}\n"
     ));

@@ -1,6 +1,7 @@
 //! `tributary run` and the commands beside it: flows and jobs of one file, through kills, other files and faults.
 
 mod api;
+mod here;
 mod objects;
 mod publish;
 mod silent;

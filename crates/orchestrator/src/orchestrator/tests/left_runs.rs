@@ -122,11 +122,12 @@ async fn a_job_that_runs_alone_goes_on_with_what_was_left_of_those_behind_it() {
         world.leave(id, job, None);
     }
     let stop = CancellationToken::new();
-    let runs = orchestrator.run_here("j", "me", &stop);
+    let asked = orchestrator.ask("j", "me").await.unwrap().id;
+    let runs = orchestrator.run_here(&asked, &stop);
     let run = tokio::time::timeout(Duration::from_secs(60), runs).await;
     assert_eq!(run.unwrap().unwrap().state, RunState::Succeeded);
     let calls = |what| world.engine.calls(what);
     assert_eq!([calls("moves 1"), calls("moves 2")], [1, 2]);
-    // What came behind the one that was left waits for one who runs all.
-    assert_eq!([calls("moves 3"), calls("moves 4")], [2, 0]);
+    // What nobody asks for waits for one who runs all.
+    assert_eq!([calls("moves 3"), calls("moves 4")], [3, 0]);
 }
