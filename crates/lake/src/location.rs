@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Component, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -86,6 +86,7 @@ impl Location {
             return Err(malformed(text));
         }
         let absolute = std::path::absolute(text).map_err(|e| malformed(text).because(e))?;
+        let absolute = without_parents(&absolute);
         let path = Path::from_absolute_path(&absolute).map_err(|e| malformed(text).because(e))?;
         let root_url = Url::parse("file:///").map_err(|e| malformed(text).because(e))?;
         Ok(Self {
@@ -392,6 +393,25 @@ impl Location {
     }
 }
 
+/// The same place without `..`, which a store does not take. Above a link is what is above the place that it
+/// leads to, as everywhere else.
+fn without_parents(path: &std::path::Path) -> PathBuf {
+    let mut found = PathBuf::new();
+    for component in path.components() {
+        if component != Component::ParentDir {
+            found.push(component);
+            continue;
+        }
+        if found.is_symlink()
+            && let Ok(place) = found.canonicalize()
+        {
+            found = place;
+        }
+        found.pop();
+    }
+    found
+}
+
 /// How the environment says that a bucket in S3 is reached.
 pub(crate) fn s3_settings(bucket: &str) -> AmazonS3Builder {
     let settings = AmazonS3Builder::from_env()
@@ -495,5 +515,33 @@ mod tests {
             let place = Location::parse("/lake").unwrap().child(name);
             assert_eq!(place.path().as_ref(), format!("lake/{path}"));
         }
+    }
+
+    #[test]
+    fn a_path_may_lead_upwards() {
+        let directory = tempfile::TempDir::new().unwrap();
+        let root = directory.path().canonicalize().unwrap();
+        std::fs::create_dir_all(root.join("a/b/c")).unwrap();
+        std::os::unix::fs::symlink(root.join("a/b/c"), root.join("link")).unwrap();
+        for (text, expected) in [
+            ("a/../lake", "lake"),
+            ("a/b/../../lake/./x/..", "lake"),
+            ("missing/../lake", "lake"),
+            ("link/../lake", "a/b/lake"),
+            ("link/lake", "link/lake"),
+        ] {
+            let text = root.join(text).to_string_lossy().into_owned();
+            let place = Location::parse(&text).unwrap();
+            assert_eq!(place.directory().unwrap(), root.join(expected), "{text}");
+            let place = Location::parse(&format!("file://{text}"));
+            assert!(place.is_ok(), "{text}");
+        }
+        let above = std::env::current_dir().unwrap();
+        let above = above.parent().unwrap().join("lake");
+        let place = Location::parse("../lake").unwrap();
+        assert_eq!(place.directory().unwrap(), above);
+        assert_eq!(place.to_string(), "../lake");
+        let above_all = Location::parse("/../../lake").unwrap();
+        assert_eq!(above_all.path().as_ref(), "lake");
     }
 }
