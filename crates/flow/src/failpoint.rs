@@ -39,12 +39,16 @@ failpoints! {
     ReceiptWritten = "load.receipt.written",
     /// The files of a load fit one schema, and are not committed.
     LoadUnified = "load.unified",
+    /// Plain files are all that is left of a load, and are not in their place.
+    FilesSwept = "load.files.swept",
     /// A load is committed, and what earlier tries left is still there.
     LoadCommitted = "load.committed",
     /// A load is committed and cleaned up, and its state is still there.
     LoadSwept = "load.swept",
     /// Of a load's state only the plan is left.
     ReceiptsRemoved = "load.receipts.removed",
+    /// Nothing of a load's state is left, and nobody has heard of its end.
+    LoadEnded = "load.ended",
     /// The empty table of a history is there, and nothing is in it.
     HistoryCreated = "history.created",
     /// Changes are about to be applied.

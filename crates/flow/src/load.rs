@@ -158,7 +158,10 @@ impl Run {
             return Err(interrupted());
         }
         let (load, partitions) = match self.sink.open(&self.source.address(), &collection).await? {
-            Opened::Complete(summary) => return Ok(summary),
+            Opened::Complete(summary) => {
+                self.observer.started(&collection, 0, summary.totals);
+                return Ok(summary);
+            }
             Opened::Resumed(load, partitions) => (load, partitions),
             Opened::Fresh(load) => {
                 let partitions = self.source.plan(&collection, self.parallel).await?;

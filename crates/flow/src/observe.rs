@@ -11,7 +11,8 @@ use crate::snapshot::{CollectionInfo, LoadSummary, PartitionTotals};
 
 /// Hears of progress. Its methods are called from many threads and must not block.
 pub trait Observer: Send + Sync {
-    /// A collection's load begins, or goes on after `done` had been finished before.
+    /// A collection's load begins, or goes on after `done` had been finished before: all of it, where there
+    /// are no partitions.
     fn started(&self, _collection: &CollectionInfo, _partitions: usize, _done: PartitionTotals) {}
 
     /// More has been written.

@@ -147,7 +147,7 @@ pub enum Opened {
     Fresh(Box<dyn Load>),
     /// It was interrupted, and goes on with the partitions that were planned then.
     Resumed(Box<dyn Load>, Vec<Partition>),
-    /// It had become visible already when the process before this one ended.
+    /// It had become visible already when what it is a part of was cut short.
     Complete(LoadSummary),
 }
 

@@ -27,7 +27,7 @@ pub use change_files::{ChangeFiles, ChangeFilesOptions};
 pub use external::{ExternalEngine, ExternalTable, external_tables};
 pub use feed::LakeFeed;
 pub use format::{Format, JsonMode};
-pub use load::{FileSink, SinkOptions};
+pub use load::{FileSink, SinkOptions, WholeCopy};
 pub use location::Location;
 pub use result_table::WrittenResult;
 pub use schemas::LakeSchemas;

@@ -74,6 +74,12 @@ pub trait Tell: Send + Sync {
 
     /// So much has been moved since it was told last.
     fn moved(&self, more: Moved);
+
+    /// What the step of this run is called by, and no other one: work that is begun again knows by it what it
+    /// has done itself.
+    fn step(&self) -> Option<String> {
+        None
+    }
 }
 
 /// How much was moved.

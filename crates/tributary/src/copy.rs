@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use tokio_util::sync::CancellationToken;
-use tributary_flow::{LoadOptions, LoadReport, load};
-use tributary_lake::{FileSink, Location, SinkOptions};
+use tributary_flow::{LoadOptions, LoadReport, SnapshotSource, load};
+use tributary_lake::{FileSink, Location, SinkOptions, WholeCopy};
 use tributary_model::{Error, ErrorKind, Result};
 use tributary_mongo::{Connection, MongoSource, Selection, SelectionOptions};
 
@@ -22,7 +22,8 @@ pub(crate) async fn run(arguments: CopyArguments, stop: CancellationToken) -> Re
         return Ok(sync::conclude(&report, arguments.output, begun, &stop));
     }
     warehouse::refuse_options(&arguments.warehouse)?;
-    let report = into_files(&arguments, &arguments.target, observer, &stop).await?;
+    let (report, copy) = into_files(&arguments, &arguments.target, observer, &stop).await?;
+    conclude(&copy, failures(&report), arguments.overwrite).await?;
 
     let seconds = begun.elapsed().as_secs_f64();
     let interrupted = report.collections.iter().any(|outcome| {
@@ -31,10 +32,7 @@ pub(crate) async fn run(arguments: CopyArguments, stop: CancellationToken) -> Re
             .as_ref()
             .is_err_and(|error| error.kind() == ErrorKind::Interrupted)
     });
-    let failed: Vec<_> = report
-        .collections
-        .iter()
-        .filter_map(|outcome| outcome.result.as_ref().err())
+    let failed: Vec<_> = failures(&report)
         .filter(|error| error.kind() != ErrorKind::Interrupted)
         .collect();
     match arguments.output {
@@ -68,33 +66,68 @@ fn refuse_manifest(arguments: &CopyArguments) -> Result<()> {
     .remedy("leave it out, or load Delta tables into a lake"))
 }
 
-/// Loads the collections of a MongoDB into tables or files below `target`.
+/// Why collections have failed.
+pub(crate) fn failures(report: &LoadReport) -> impl Iterator<Item = &Error> {
+    let outcomes = report.collections.iter();
+    outcomes.filter_map(|outcome| outcome.result.as_ref().err())
+}
+
+/// Ends a copy that has come to its end, so that the same arguments are another copy from now on. One
+/// that was interrupted is gone on with, and so is one that has failed, unless it is to replace what is there:
+/// that is loaded anew then.
+pub(crate) async fn conclude(
+    copy: &WholeCopy,
+    failures: impl Iterator<Item = &Error>,
+    overwrite: bool,
+) -> Result<()> {
+    let (mut has_failed, mut is_interrupted) = (false, false);
+    for error in failures {
+        has_failed = true;
+        is_interrupted |= error.kind() == ErrorKind::Interrupted;
+    }
+    match has_failed && (is_interrupted || !overwrite) {
+        true => Ok(()),
+        false => copy.end().await,
+    }
+}
+
+/// Loads the collections of a MongoDB into tables or files below `target`. The copy is to be ended by
+/// [`conclude`] when nothing is left to be done.
 pub(crate) async fn into_files(
     arguments: &CopyArguments,
     target: &str,
     observer: SharedObserver,
     stop: &CancellationToken,
-) -> Result<LoadReport> {
+) -> Result<(LoadReport, WholeCopy)> {
     let place = Location::parse(target)?;
-    let source = Arc::new(source(&arguments.source, &arguments.part).await?);
+    let (source, database) = connected(&arguments.source, &arguments.part).await?;
+    let format = arguments.format.format(arguments.json);
+    let copy = match &arguments.name {
+        Some(name) => WholeCopy::named(name),
+        None => {
+            let (from, collections) = (source.address(), &arguments.source.collections);
+            let text = format!("{from} {database:?} {collections:?} {}", format.name());
+            WholeCopy::with_arguments(&place, &text, arguments.overwrite)
+        }
+    };
     let options = SinkOptions {
-        format: arguments.format.format(arguments.json),
+        format,
         overwrite: arguments.overwrite,
         position: None,
         lacking: HashMap::new(),
         copy_on_write: false,
         symlink_manifest: arguments.symlink_manifest,
     };
-    let sink = Arc::new(FileSink::new(place, options));
+    let sink = FileSink::new(place, options).part_of(copy.clone());
     let parallel = parallel(arguments.parallel);
-    load(
-        source,
-        sink,
+    let report = load(
+        Arc::new(source),
+        Arc::new(sink),
         observer,
         LoadOptions { parallel },
         stop.clone(),
-    )
-    .await
+    );
+    Ok((report.await?, copy))
 }
 
 /// How many partitions are worked on at once: as asked, or one for each core.
@@ -110,6 +143,14 @@ pub(crate) async fn source(
     arguments: &CollectionArguments,
     part: &PartArguments,
 ) -> Result<MongoSource> {
+    connected(arguments, part).await.map(|(source, _)| source)
+}
+
+/// The source, and the one database that it is of.
+async fn connected(
+    arguments: &CollectionArguments,
+    part: &PartArguments,
+) -> Result<(MongoSource, Option<String>)> {
     let selection = Selection::new(&SelectionOptions {
         collections: arguments.collections.clone(),
         filter: part.filter.clone(),
@@ -117,5 +158,6 @@ pub(crate) async fn source(
     })?;
     let uri = mongodb_uri(&arguments.source)?;
     let connection = Connection::open(&uri, arguments.read_preference.map(Into::into)).await?;
-    Ok(MongoSource::new(connection, selection))
+    let database = connection.database().map(str::to_owned);
+    Ok((MongoSource::new(connection, selection), database))
 }

@@ -180,13 +180,16 @@ async fn catch_up(
 }
 
 async fn load(work: &Copy, tell: Arc<dyn Tell>, stop: &CancellationToken) -> Result<Moved> {
-    let arguments = arguments::copy(work)?;
+    let mut arguments = arguments::copy(work)?;
+    arguments.name = tell.step();
     let told = Arc::new(Told::new(tell));
     let failure = if warehouse::is_address(&arguments.target) {
         let report = warehouse::copy(&arguments, told.clone(), &stop.child_token()).await?;
         failure_of(&report)
     } else {
-        let report = copy::into_files(&arguments, &arguments.target, told.clone(), stop).await?;
+        let (report, copy) =
+            copy::into_files(&arguments, &arguments.target, told.clone(), stop).await?;
+        copy::conclude(&copy, copy::failures(&report), arguments.overwrite).await?;
         let results = report.collections.into_iter();
         let mut failures = results.filter_map(|outcome| outcome.result.err());
         failures.find(|error| error.kind() != ErrorKind::Interrupted)

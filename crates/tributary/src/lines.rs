@@ -14,6 +14,13 @@ pub(crate) fn started(
     partitions: usize,
     done: PartitionTotals,
 ) -> String {
+    if partitions == 0 {
+        let documents = group(done.documents);
+        return format!(
+            "{}: {documents} documents, all done before",
+            collection.namespace
+        );
+    }
     let resumed = if done.documents > 0 {
         format!(", {} documents of them done before", group(done.documents))
     } else {

@@ -58,19 +58,32 @@ pub(crate) async fn copy(
         ("--format", arguments.format != OutputFormat::Delta),
         ("--json", arguments.json != JsonSpelling::Relaxed),
     ])?;
+    let mut staged = None;
     if transfer.is_staged {
         let staging = Arc::new(Staging::new(Arc::clone(&observer)));
-        let staged = copy::into_files(arguments, &transfer.lake, staging, stop).await?;
-        for outcome in staged.collections {
+        let (report, copy) = copy::into_files(arguments, &transfer.lake, staging, stop).await?;
+        if copy::failures(&report).next().is_some() {
+            copy::conclude(&copy, copy::failures(&report), arguments.overwrite).await?;
+        }
+        for outcome in report.collections {
             outcome.result?;
         }
+        staged = Some(copy);
     }
     let options = TableOptions {
         interval: Duration::from_secs(1),
         parallel: copy::parallel(arguments.parallel),
         once: true,
     };
-    transfer.run(options, observer, None, stop).await
+    let report = transfer.run(options, observer, None, stop).await?;
+    if let Some(copy) = staged
+        && !stop.is_cancelled()
+    {
+        let collections = report.collections.iter();
+        let failures = collections.filter_map(|collection| collection.failure.as_ref());
+        copy::conclude(&copy, failures, arguments.overwrite).await?;
+    }
+    Ok(report)
 }
 
 /// Hears what became of the collections on their way into the lake before a warehouse.

@@ -7,7 +7,7 @@ use deltalake::logstore::{LogStoreRef, StorageConfig, default_logstore};
 use deltalake::{DeltaTable, DeltaTableError};
 use futures::TryStreamExt;
 use object_store::prefix::PrefixStore;
-use serde_json::json;
+use serde_json::{Value, json};
 use tributary_model::{
     ClusterTime, Error, ErrorKind, Gap, GapRemedy, Position, Result, TableSchema,
 };
@@ -101,18 +101,50 @@ fn transaction(load: &str) -> String {
     format!("tributary:load:{load}")
 }
 
+/// The name under which the log remembers which part of a copy was committed.
+fn copy_transaction(mark: &str) -> String {
+    format!("tributary:copy:{mark}")
+}
+
 /// Whether `table` holds the load already.
 pub(crate) async fn holds(table: &DeltaTable, load: &str, place: &Location) -> Result<bool> {
+    let version = version_of_load(table, load, place).await?;
+    Ok(version.is_some())
+}
+
+/// The version that made the load visible.
+pub(crate) async fn version_of_load(
+    table: &DeltaTable,
+    load: &str,
+    place: &Location,
+) -> Result<Option<u64>> {
+    version_of(table, transaction(load), place).await
+}
+
+/// The version that made the part of a copy visible that is marked so.
+pub(crate) async fn version_of_copy(
+    table: &DeltaTable,
+    mark: &str,
+    place: &Location,
+) -> Result<Option<u64>> {
+    version_of(table, copy_transaction(mark), place).await
+}
+
+async fn version_of(
+    table: &DeltaTable,
+    transaction: String,
+    place: &Location,
+) -> Result<Option<u64>> {
     let failed = |error: DeltaTableError| {
         table_failed("cannot read the table's log", &place.to_string(), error)
     };
     let version = table
         .snapshot()
         .map_err(failed)?
-        .transaction_version(table.log_store().as_ref(), transaction(load))
+        .transaction_version(table.log_store().as_ref(), transaction)
         .await
         .map_err(failed)?;
-    Ok(version.is_some())
+    Ok(version.map(i64::unsigned_abs))
 }
 
 /// The `add` of a new data file.
@@ -139,6 +171,17 @@ pub(crate) struct Following<'a> {
     pub(crate) lacking: Option<ClusterTime>,
 }
 
+/// A load, as its commit tells of it.
+#[derive(Debug, Clone)]
+pub(crate) struct Loaded<'a> {
+    /// Its id.
+    pub(crate) load: &'a str,
+    /// What marks it as a part of a copy.
+    pub(crate) copy: Option<&'a str>,
+    /// What came of it.
+    pub(crate) outcome: Value,
+}
+
 /// Commits a load as one version: the files become the table's content, in place of what `existing`
 /// held. It has a symlink manifest then if that is asked for, or it had one.
 pub(crate) async fn commit(
@@ -146,7 +189,7 @@ pub(crate) async fn commit(
     existing: Option<&DeltaTable>,
     schema: &TableSchema,
     files: &[DataFile],
-    load: &str,
+    loaded: Loaded<'_>,
     following: Option<Following<'_>>,
     symlink_manifest: bool,
 ) -> Result<()> {
@@ -164,9 +207,14 @@ pub(crate) async fn commit(
     }
     definition.set_schema(schema);
     let now = chrono::Utc::now().timestamp_millis();
-    let done = Transaction::new_with_last_update(transaction(load), 0, Some(now));
-    let mut own = None;
-    let mut actions = vec![Action::Txn(done)];
+    let names = [
+        Some(transaction(loaded.load)),
+        loaded.copy.map(copy_transaction),
+    ];
+    let at = i64::try_from(version).unwrap_or(i64::MAX);
+    let done = |name| Action::Txn(Transaction::new_with_last_update(name, at, Some(now)));
+    let mut own = Some(json!({ "load": loaded.outcome }));
+    let mut actions: Vec<Action> = names.into_iter().flatten().map(done).collect();
     if symlink_manifest {
         definition.enable_symlink_manifest();
     }

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use deltalake::DeltaTable;
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use serde::{Deserialize, Serialize};
 use tributary_convert::arrow_schema::column_names;
@@ -10,9 +11,10 @@ use tributary_flow::{Failpoint, LoadSummary, PartitionTotals};
 use tributary_model::{Error, ErrorKind, Result, TableSchema};
 
 use super::state::Receipt;
-use super::{Existing, Inner, Places, StateFiles, rewrite};
-use crate::delta::manifest;
-use crate::delta::table::{self, Following};
+use super::{Existing, Inner, Outcome, Places, StateFiles, rewrite};
+use crate::delta::follow::LiveFile;
+use crate::delta::table::{self, Following, Loaded};
+use crate::delta::{log, manifest};
 use crate::format::Format;
 use crate::location::Location;
 use crate::parquet_file::DataFile;
@@ -25,8 +27,16 @@ const MANIFEST: &str = "_manifest.json";
 pub(super) struct Manifest {
     /// The load that wrote the files.
     pub(super) load: String,
+    /// What marks it as a part of a copy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    copy: Option<String>,
     format: String,
     documents: u64,
+    /// Of the documents, as BSON.
+    #[serde(default)]
+    bytes: u64,
+    #[serde(default)]
+    rescued: u64,
     /// Names of the columns, for formats that have them.
     columns: Vec<String>,
     pub(super) files: Vec<ManifestFile>,
@@ -55,6 +65,24 @@ impl Manifest {
                 "the directory may belong to another program: choose another target, or remove it",
             )
         })
+    }
+
+    pub(super) fn is_of_copy(&self, mark: &str) -> bool {
+        self.copy.as_deref() == Some(mark)
+    }
+
+    pub(super) fn outcome(&self) -> Outcome {
+        let (documents, bytes, rescued) = (self.documents, self.bytes, self.rescued);
+        Outcome {
+            totals: PartitionTotals {
+                documents,
+                bytes,
+                rescued,
+            },
+            files: self.files.len() as u64,
+            file_bytes: self.files.iter().map(|file| file.size).sum(),
+            rewritten_bytes: 0,
+        }
     }
 
     async fn write(&self, table: &Location) -> Result<()> {
@@ -96,6 +124,12 @@ pub(super) async fn commit(inner: &Arc<Inner>, existing: &Existing) -> Result<Lo
     };
     Failpoint::LoadUnified.hit();
     let places = &inner.places;
+    let outcome = Outcome {
+        totals: totals(&receipts),
+        files: files.len() as u64,
+        file_bytes: files.iter().map(|file| file.size).sum(),
+        rewritten_bytes,
+    };
     match inner.format {
         Format::Delta => {
             let old = if let Existing::Table(table) = existing {
@@ -106,35 +140,66 @@ pub(super) async fn commit(inner: &Arc<Inner>, existing: &Existing) -> Result<Lo
             let following = inner.plan.position.as_ref().map(|position| Following {
                 position,
                 copy_on_write: inner.plan.copy_on_write,
-                lacking: inner.lacking,
+                lacking: inner.notes.lacking,
             });
             table::commit(
                 &places.table,
                 old,
                 &known,
                 &files,
-                &inner.plan.load,
+                Loaded {
+                    load: &inner.plan.load,
+                    copy: inner.notes.mark.as_deref(),
+                    outcome: serde_json::to_value(outcome).unwrap_or_default(),
+                },
                 following,
                 inner.plan.symlink_manifest,
             )
             .await?;
         }
-        _ => publish_files(inner, existing, &schema, &files, &receipts).await?,
+        _ => publish_files(inner, existing, &schema, &files, outcome.totals).await?,
     }
     Failpoint::LoadCommitted.hit();
-    let file_bytes = files.iter().map(|file| file.size).sum();
-    let totals = totals(&receipts);
     let written = files.iter().map(|file| file.name.as_str());
     sweep(&places.table, &inner.plan.load, written).await?;
     Failpoint::LoadSwept.hit();
     StateFiles::new(&places.table).remove().await?;
-    Ok(LoadSummary {
+    Failpoint::LoadEnded.hit();
+    Ok(outcome.summary(places))
+}
+
+/// What came of the load with this mark; none where the table does not hold it.
+pub(super) async fn outcome_of_copy(
+    table: &DeltaTable,
+    mark: &str,
+    places: &Places,
+) -> Result<Option<Outcome>> {
+    let Some(version) = table::version_of_copy(table, mark, &places.table).await? else {
+        return Ok(None);
+    };
+    if let Some(outcome) = outcome_at(version, places).await? {
+        return Ok(Some(outcome));
+    }
+    // The log does not reach back so far: what is there now is told.
+    let files = table::files(table, &places.table).await?;
+    let files: Vec<LiveFile> = files.into_iter().map(LiveFile::new).collect();
+    let totals = PartitionTotals {
+        documents: files.iter().map(LiveFile::live_rows).sum(),
+        ..PartitionTotals::default()
+    };
+    Ok(Some(Outcome {
         totals,
-        table: places.table.to_string(),
         files: files.len() as u64,
-        file_bytes,
-        rewritten_bytes,
-    })
+        file_bytes: files.iter().map(|file| file.add.size.unsigned_abs()).sum(),
+        rewritten_bytes: 0,
+    }))
+}
+
+/// What came of the load that a version is.
+async fn outcome_at(version: u64, places: &Places) -> Result<Option<Outcome>> {
+    let commit = log::read(&places.table, version).await?;
+    let own = commit.as_ref().and_then(|commit| commit.own());
+    Ok(own.and_then(|own| serde_json::from_value(own["load"].clone()).ok()))
 }
 
 fn finish_files(
@@ -154,7 +219,7 @@ async fn publish_files(
     existing: &Existing,
     schema: &TableSchema,
     files: &[DataFile],
-    receipts: &[Receipt],
+    totals: PartitionTotals,
 ) -> Result<()> {
     let places = &inner.places;
     let columns = if matches!(inner.format, Format::Jsonl(_)) {
@@ -164,8 +229,11 @@ async fn publish_files(
     };
     let manifest = Manifest {
         load: inner.plan.load.clone(),
+        copy: inner.notes.mark.clone(),
         format: inner.format.name().to_owned(),
-        documents: totals(receipts).documents,
+        documents: totals.documents,
+        bytes: totals.bytes,
+        rescued: totals.rescued,
         columns,
         files: files
             .iter()
@@ -185,6 +253,7 @@ async fn publish_files(
     };
     let written = files.iter().map(|file| file.name.as_str());
     sweep(&places.data, &inner.plan.load, written).await?;
+    Failpoint::FilesSwept.hit();
     manifest.write(&places.data).await?;
     let failed = |error: std::io::Error| {
         Error::new(ErrorKind::Storage, "cannot put the files into their place")
@@ -269,7 +338,9 @@ pub(super) async fn finish_summary<'a>(
     {
         let keep = manifest.files.iter().map(|file| file.name.as_str());
         sweep(&places.table, id, keep).await?;
-    } else if let Some(table) = table::open(&places.table).await? {
+        return Ok(manifest.outcome().summary(places));
+    }
+    if let Some(table) = table::open(&places.table).await? {
         let keep = table::files(&table, &places.table).await?;
         let definition = table::definition_of(&table, &places.table)?;
         if definition.has_symlink_manifest() {
@@ -277,6 +348,11 @@ pub(super) async fn finish_summary<'a>(
             manifest::write(&places.table, keep.iter().map(|add| add.path.as_str())).await?;
         }
         sweep(&places.table, id, keep.iter().map(|add| add.path.as_str())).await?;
+        if let Some(version) = table::version_of_load(&table, id, &places.table).await?
+            && let Some(outcome) = outcome_at(version, places).await?
+        {
+            return Ok(outcome.summary(places));
+        }
     }
     Ok(summary(places, receipts))
 }
@@ -299,13 +375,13 @@ pub(super) fn summary<'a>(
     receipts: impl Iterator<Item = &'a Receipt> + Clone,
 ) -> LoadSummary {
     let files = receipts.clone().flat_map(|r| &r.files);
-    LoadSummary {
+    let outcome = Outcome {
         totals: totals(receipts.clone()),
-        table: places.table.to_string(),
         files: files.clone().count() as u64,
         file_bytes: files.map(|file| file.size).sum(),
         rewritten_bytes: 0,
-    }
+    };
+    outcome.summary(places)
 }
 
 fn totals<'a>(receipts: impl IntoIterator<Item = &'a Receipt>) -> PartitionTotals {

@@ -8,12 +8,14 @@ mod commit;
 mod part;
 mod rewrite;
 pub(crate) mod state;
+mod whole;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use deltalake::DeltaTable;
+use serde::{Deserialize, Serialize};
 use tributary_flow::{
     CollectionInfo, Failpoint, Load, LoadSink, LoadSummary, Opened, Partition, PartitionTotals,
     PartitionWriter,
@@ -23,9 +25,12 @@ use tributary_model::{ClusterTime, Error, ErrorKind, Namespace, Position, Result
 use crate::delta::table;
 use crate::format::Format;
 use crate::location::Location;
+use crate::parquet_file::DataFile;
 use commit::Manifest;
 use part::{JsonlPart, ParquetPart};
 use state::{Fingerprint, Lock, Plan, Receipt, StateFiles};
+
+pub use whole::WholeCopy;
 
 /// How loads are written.
 #[derive(Debug, Clone)]
@@ -51,13 +56,48 @@ pub struct SinkOptions {
 pub struct FileSink {
     lake: Location,
     options: SinkOptions,
+    copy: Option<WholeCopy>,
 }
 
 impl FileSink {
     /// A sink that writes below `lake`.
     #[must_use]
     pub fn new(lake: Location, options: SinkOptions) -> Self {
-        Self { lake, options }
+        Self {
+            lake,
+            options,
+            copy: None,
+        }
+    }
+
+    /// Its loads are parts of a copy, which finds those again that are complete.
+    #[must_use]
+    pub fn part_of(self, copy: WholeCopy) -> Self {
+        Self {
+            copy: Some(copy),
+            ..self
+        }
+    }
+}
+
+/// What came of a load, as its commit keeps it.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(crate) struct Outcome {
+    totals: PartitionTotals,
+    files: u64,
+    file_bytes: u64,
+    rewritten_bytes: u64,
+}
+
+impl Outcome {
+    fn summary(self, places: &Places) -> LoadSummary {
+        LoadSummary {
+            totals: self.totals,
+            table: places.table.to_string(),
+            files: self.files,
+            file_bytes: self.file_bytes,
+            rewritten_bytes: self.rewritten_bytes,
+        }
     }
 }
 
@@ -83,6 +123,13 @@ impl Places {
         };
         let state = StateFiles::new(&data);
         Self { table, data, state }
+    }
+
+    /// Whether these files are there still; those of a store are kept until the load is visible.
+    fn has_all(&self, files: &[DataFile]) -> bool {
+        let directory = self.data.directory();
+        directory
+            .is_none_or(|directory| files.iter().all(|file| directory.join(&file.name).exists()))
     }
 }
 
@@ -129,6 +176,16 @@ impl Existing {
             Self::Files(Some(manifest)) => Ok(manifest.load == id),
         }
     }
+
+    /// What came of the load with this mark, where it has become visible here.
+    async fn of_copy(&self, mark: &str, places: &Places) -> Result<Option<LoadSummary>> {
+        let outcome = match self {
+            Self::Nothing | Self::Files(None) => None,
+            Self::Table(delta) => commit::outcome_of_copy(delta, mark, places).await?,
+            Self::Files(Some(manifest)) => manifest.is_of_copy(mark).then(|| manifest.outcome()),
+        };
+        Ok(outcome.map(|outcome| outcome.summary(places)))
+    }
 }
 
 #[async_trait]
@@ -154,18 +211,38 @@ impl LoadSink for FileSink {
                 moved.remove().await?;
                 places.data.remove_all().await?;
                 if plan.fingerprint == fingerprint {
-                    return Ok(Opened::Complete(commit::summary(
-                        &places,
-                        receipts.values(),
-                    )));
+                    let summary = match Manifest::read(&places.table).await? {
+                        Some(manifest) => manifest.outcome().summary(&places),
+                        None => commit::summary(&places, receipts.values()),
+                    };
+                    return Ok(Opened::Complete(summary));
                 }
             }
         }
         let existing = Existing::find(&places, format).await?;
-        if let Some(plan) = places.state.read_plan().await? {
-            let visible = existing.is_load(&plan.load, &places).await?;
+        let plan = places.state.read_plan().await?;
+        let visible = match &plan {
+            Some(plan) => existing.is_load(&plan.load, &places).await?,
+            None => false,
+        };
+        let mark = match &self.copy {
+            Some(copy) => Some(copy.mark(&fingerprint).await?),
+            None => None,
+        };
+        // One that is visible and has left its state is cleaned up behind first.
+        let is_own = |plan: &Plan| plan.fingerprint == fingerprint;
+        let is_to_end = visible && plan.as_ref().is_some_and(is_own);
+        if !is_to_end
+            && let Some(mark) = &mark
+            && let Some(summary) = existing.of_copy(mark, &places).await?
+        {
+            return Ok(Opened::Complete(summary));
+        }
+        let lacking = self.options.lacking.get(&collection.namespace).copied();
+        let notes = Notes { lacking, mark };
+        if let Some(plan) = plan {
             if plan.fingerprint == fingerprint {
-                let receipts = places.state.read_receipts(&plan.load).await?;
+                let mut receipts = places.state.read_receipts(&plan.load).await?;
                 if visible {
                     let summary =
                         commit::finish_summary(&places, format, &plan.load, receipts.values())
@@ -173,12 +250,13 @@ impl LoadSink for FileSink {
                     places.state.remove().await?;
                     return Ok(Opened::Complete(summary));
                 }
+                // What other files were made of is gone when these were about to come into their place.
+                receipts.retain(|_, receipt| places.has_all(&receipt.files));
                 let files = receipts.values().flat_map(|receipt| &receipt.files);
                 let written: Vec<&str> = files.map(|file| file.name.as_str()).collect();
                 commit::sweep(&places.data, &plan.load, written).await?;
                 let partitions = plan.partitions.clone();
-                let lacking = self.options.lacking.get(&collection.namespace).copied();
-                let load = self.load(places, plan, receipts, existing, lacking, lock);
+                let load = self.load(places, plan, receipts, existing, notes, lock);
                 return Ok(Opened::Resumed(Box::new(load), partitions));
             }
             if !visible && !self.options.overwrite {
@@ -225,8 +303,7 @@ impl LoadSink for FileSink {
             copy_on_write: self.options.copy_on_write,
             symlink_manifest: self.options.symlink_manifest,
         };
-        let lacking = self.options.lacking.get(&collection.namespace).copied();
-        let load = self.load(places, plan, HashMap::new(), existing, lacking, lock);
+        let load = self.load(places, plan, HashMap::new(), existing, notes, lock);
         Ok(Opened::Fresh(Box::new(load)))
     }
 }
@@ -238,7 +315,7 @@ impl FileSink {
         plan: Plan,
         receipts: HashMap<u32, Receipt>,
         existing: Existing,
-        lacking: Option<ClusterTime>,
+        notes: Notes,
         lock: Option<Lock>,
     ) -> LakeLoad {
         let schema = receipts
@@ -253,11 +330,12 @@ impl FileSink {
             places,
             format: self.options.format,
             plan,
-            lacking,
+            notes,
             progress: Mutex::new(progress),
         };
         LakeLoad {
             inner: Arc::new(inner),
+            copy: self.copy.clone(),
             existing,
             _lock: lock,
         }
@@ -267,6 +345,7 @@ impl FileSink {
 /// One load, as its commit sees it.
 struct LakeLoad {
     inner: Arc<Inner>,
+    copy: Option<WholeCopy>,
     existing: Existing,
     /// Keeps other processes from loading into the same place.
     _lock: Option<Lock>,
@@ -277,9 +356,16 @@ struct Inner {
     places: Places,
     format: Format,
     plan: Plan,
+    notes: Notes,
+    progress: Mutex<Progress>,
+}
+
+/// What the commit of a load says beside what was loaded.
+struct Notes {
     /// From when on the table that is replaced lacks changes, where it does.
     lacking: Option<ClusterTime>,
-    progress: Mutex<Progress>,
+    /// What marks the load as a part of its copy.
+    mark: Option<String>,
 }
 
 struct Progress {
@@ -334,6 +420,9 @@ impl Load for LakeLoad {
     }
 
     async fn commit(&self) -> Result<LoadSummary> {
+        if let Some(copy) = &self.copy {
+            copy.remember().await?;
+        }
         commit::commit(&self.inner, &self.existing).await
     }
 }

@@ -17,7 +17,7 @@ use tributary_model::{Error, ErrorKind, Position, Result, TableSchema};
 use crate::location::Location;
 use crate::parquet_file::DataFile;
 
-const DIRECTORY: &str = "_tributary";
+pub(super) const DIRECTORY: &str = "_tributary";
 const PLAN: &str = "plan.json";
 
 /// What must be the same for an interrupted load to go on.
@@ -215,7 +215,7 @@ impl Drop for Lock {
     }
 }
 
-fn to_json(value: &impl Serialize) -> Vec<u8> {
+pub(super) fn to_json(value: &impl Serialize) -> Vec<u8> {
     // Plain structs with text keys always are JSON.
     serde_json::to_vec_pretty(value).unwrap_or_default()
 }

@@ -23,7 +23,7 @@ use super::table::FollowedTable;
 use super::upkeep::names_of;
 use super::{SyncOptions, SyncSink, UpkeepOptions};
 use crate::delta::follow::{Edit, LiveFile, LiveTable};
-use crate::delta::table::{self, Following};
+use crate::delta::table::{self, Following, Loaded};
 use crate::location::Location;
 use crate::sql::{Lake, QueryOutput};
 
@@ -135,7 +135,11 @@ impl World {
             None,
             &schema,
             &[],
-            "load",
+            Loaded {
+                load: "load",
+                copy: None,
+                outcome: serde_json::Value::Null,
+            },
             Some(following),
             has_manifest,
         )

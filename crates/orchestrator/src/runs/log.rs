@@ -89,6 +89,10 @@ impl Tell for Kept {
         inner.moved += more;
         inner.is_new = true;
     }
+
+    fn step(&self) -> Option<String> {
+        Some(format!("{}/{}", self.run, self.step))
+    }
 }
 
 impl StepLog {

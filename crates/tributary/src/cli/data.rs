@@ -43,6 +43,9 @@ pub(crate) struct CopyArguments {
     /// How progress and result are told on standard output
     #[arg(long, value_enum, default_value_t = Output::Text)]
     pub(crate) output: Output,
+    /// What this copy is called, where its arguments alone do not tell it from others.
+    #[arg(skip)]
+    pub(crate) name: Option<String>,
 }
 
 #[derive(Debug, Args)]

@@ -78,6 +78,11 @@ impl Observer for Told {
     fn started(&self, collection: &CollectionInfo, partitions: usize, done: PartitionTotals) {
         self.tell
             .tell(&lines::started(collection, partitions, done));
+        if self.counts {
+            // It was told when it was moved.
+            let (documents, bytes) = (done.documents, done.bytes);
+            self.counted().moved += Moved { documents, bytes };
+        }
     }
 
     fn progressed(&self, namespace: &Namespace, more: PartitionTotals) {

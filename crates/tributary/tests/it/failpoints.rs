@@ -62,6 +62,7 @@ fn scenarios(point: Failpoint) -> &'static [Scenario] {
         | Failpoint::LoadCommitted
         | Failpoint::LoadSwept
         | Failpoint::ReceiptsRemoved
+        | Failpoint::LoadEnded
         | Failpoint::HistoryCreated => &[Load],
         Failpoint::BatchBegun
         | Failpoint::BatchApplied
@@ -74,6 +75,8 @@ fn scenarios(point: Failpoint) -> &'static [Scenario] {
         | Failpoint::WidenFileWritten
         | Failpoint::WidenCommitted
         | Failpoint::WidenRecorded => &[Changes],
+        // Of copies alone: `resume.rs`.
+        Failpoint::FilesSwept => &[],
         Failpoint::HeartbeatCommitted => &[Quiet],
         Failpoint::ManifestBefore => &[Manifest],
         Failpoint::CompactionWritten

@@ -8,7 +8,10 @@ use bson::doc;
 use serde_json::Value;
 use tributary_testkit::{ReplicaSet, Signal, halt, send_signal};
 
-use crate::support::{Fixture, LIMIT, Run, command, files_below, filler, run, sql_of, wait};
+use crate::failpoints::ABORTED;
+use crate::support::{
+    Fixture, LIMIT, Run, command, files_below, filler, run, run_command, sql_of, wait,
+};
 
 const DOCUMENTS: usize = 50_000;
 
@@ -190,6 +193,9 @@ async fn a_copy_killed_at_any_moment_goes_on_and_ends_as_if_it_had_not_been() {
             }
             if is_committed(&table) && !is_planned(&table) {
                 // Killed when all was done but the telling of it, perhaps with the lock in hand.
+                if Path::new(&lake).join("_tributary").exists() {
+                    run(&["copy", &uri, &lake]).ok();
+                }
                 run(&["copy", &uri, &lake]).fails(1, &["already holds"]);
                 break None;
             }
@@ -274,6 +280,100 @@ async fn ctrl_c_stops_cleanly_and_the_copy_can_go_on() {
         .collection();
     assert_eq!(done["documents"], DOCUMENTS);
     assert_no_orphans(&fixture.table("c"), done["files"].as_u64().unwrap());
+}
+
+/// What was copied of two collections: their names and documents.
+#[track_caller]
+fn both(run: Run) -> Vec<(String, u64)> {
+    let event = run.ok().finished();
+    let collections = event["collections"].as_array().unwrap().iter();
+    let found = collections.map(|collection| {
+        assert!(collection["bytes"].as_u64() > Some(0), "{event}");
+        assert_eq!(collection["files"], 1, "{event}");
+        let name = collection["namespace"].as_str().unwrap();
+        let name = name.split_once('.').unwrap().1.to_owned();
+        (name, collection["documents"].as_u64().unwrap())
+    });
+    found.collect()
+}
+
+#[tokio::test]
+async fn a_copy_of_several_collections_goes_on_behind_those_that_are_complete() {
+    let fixture = Fixture::new("several").await;
+    let insert = async |keys: std::ops::Range<i32>| {
+        for name in ["aa", "bb"] {
+            let documents = keys.clone().map(|key| doc! { "_id": key }).collect();
+            fixture.insert(name, documents).await;
+        }
+    };
+    let expected = |count| vec![("aa".to_owned(), count), ("bb".to_owned(), count)];
+    insert(0..30).await;
+    for (round, format) in ["delta", "parquet", "jsonl", "csv", "avro"]
+        .into_iter()
+        .enumerate()
+    {
+        let (uri, lake) = (fixture.uri(), fixture.path(format));
+        let arguments = ["copy", &uri, &lake, "--format", format, "--output", "json"];
+        let copy = |more: &[&str]| run(&[&arguments, more].concat());
+        let killed = |more: &[&str], point: &str| {
+            let mut copy = command(&[&arguments, more].concat());
+            copy.env("TRIBUTARY_FAILPOINT", point);
+            let run = run_command(copy);
+            assert_eq!(run.signal, Some(ABORTED), "{run:#?}");
+        };
+        let refused = || {
+            let run = copy(&[]);
+            assert_eq!(run.code, Some(1), "{run:#?}");
+            assert_eq!(run.stderr.matches("already holds").count(), 2, "{run:#?}");
+        };
+        let count = 30 + 2 * round as u64;
+        if format != "delta" {
+            killed(&[], "load.files.swept");
+        }
+        killed(&[], "load.ended");
+        assert_eq!(both(copy(&[])), expected(count), "{format}");
+        assert!(!Path::new(&lake).join("_tributary").exists());
+        refused();
+
+        insert(count as i32..count as i32 + 2).await;
+        // One that replaces is another copy, and the next such one is another again.
+        killed(&["--overwrite"], "load.ended");
+        assert_eq!(
+            both(copy(&["--overwrite"])),
+            expected(count + 2),
+            "{format}"
+        );
+        refused();
+        killed(&["--overwrite"], "load.ended:2");
+        both(copy(&["--overwrite"]));
+        refused();
+    }
+}
+
+#[tokio::test]
+async fn a_copy_that_failed_for_a_collection_goes_on_with_it() {
+    let fixture = Fixture::new("failed").await;
+    for name in ["aa", "bb"] {
+        fixture.insert(name, vec![doc! { "_id": 1 }]).await;
+    }
+    let database = Path::new(&fixture.lake()).join(&fixture.name);
+    std::fs::create_dir_all(&database).unwrap();
+    let lock = std::fs::File::create(database.join(".bb.lock")).unwrap();
+    lock.lock().unwrap();
+    fixture
+        .copy(&[])
+        .fails(1, &["another copy into this target is running"]);
+    drop(lock);
+    assert_eq!(both(fixture.copy(&[])).len(), 2);
+    let lock = std::fs::File::create(database.join(".bb.lock")).unwrap();
+    lock.lock().unwrap();
+    fixture.copy(&["--overwrite"]).fails(1, &["another copy"]);
+    drop(lock);
+    fixture.insert("aa", vec![doc! { "_id": 2 }]).await;
+    // What is to be replaced is not left as an earlier copy made it that has ended.
+    both(fixture.copy(&["--overwrite"]));
+    let query = format!("SELECT count(*) FROM {}.aa", fixture.name);
+    assert_eq!(fixture.number(&query), 2);
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@ use bson::doc;
 use serde_json::Value;
 use tributary_testkit::{AzuriteServer, S3Server, unique_name};
 
+use crate::failpoints::ABORTED;
 use crate::support::{Fixture, Run, command, filler, run_command, wait};
 
 /// A lake in an object store.
@@ -203,6 +204,34 @@ async fn a_copy_into_s3_goes_on_after_a_kill() {
         store.rows(&query)[0].to_string(),
         r#"{"n":45000,"d":45000}"#
     );
+}
+
+#[tokio::test]
+async fn a_copy_into_s3_goes_on_behind_collections_that_are_complete() {
+    let fixture = Fixture::new("s3several").await;
+    for name in ["aa", "bb"] {
+        fixture.insert(name, vec![doc! { "_id": 1 }]).await;
+    }
+    for format in ["delta", "jsonl"] {
+        let (_server, store) = Store::s3().await;
+        let (uri, more) = (fixture.uri(), ["--format", format]);
+        let mut copy = command(&[&["copy", &uri, &store.lake], &more[..]].concat());
+        copy.envs(store.environment.iter().map(|(k, v)| (k, v)));
+        copy.env("TRIBUTARY_FAILPOINT", "load.ended");
+        let killed = run_command(copy);
+        assert_eq!(killed.signal, Some(ABORTED), "{killed:#?}");
+        let event = store.copy(&fixture, &more).ok().finished();
+        for collection in event["collections"].as_array().unwrap() {
+            assert_eq!(collection["documents"], 1, "{event}");
+        }
+        let again = store.copy(&fixture, &more);
+        assert_eq!(again.code, Some(1), "{again:#?}");
+        assert_eq!(
+            again.stderr.matches("already holds").count(),
+            2,
+            "{again:#?}"
+        );
+    }
 }
 
 #[tokio::test]
