@@ -104,7 +104,7 @@ impl Orchestrator {
             triggers,
             numbers,
         } = setup;
-        let Some(lock) = store.lock()? else {
+        let Some(lock) = store.lock_to_stay()? else {
             return Err(
                 Error::new(ErrorKind::Conflict, "another process runs with this state")
                     .on("directory", store.directory().display())

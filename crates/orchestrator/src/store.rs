@@ -31,6 +31,11 @@ pub(crate) use triggers::{Ask, Remembered};
 /// How long another process may hold the database.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// How often it is looked whether the place of the process that runs the file is free.
+const LOOKS: u32 = 10;
+/// How long between that: longer than others take the place to see whether it is.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(10);
+
 /// Each brings a database of the version before it to its own.
 const MIGRATIONS: &[&str] = &[
     include_str!("store/1.sql"),
@@ -120,6 +125,20 @@ impl Store {
             Err(TryLockError::WouldBlock) => Ok(None),
             Err(TryLockError::Error(error)) => Err(failed(error)),
         }
+    }
+
+    /// As [`lock`](Self::lock), for whoever stays there: others see that nobody does by taking it for a moment.
+    ///
+    /// # Errors
+    /// The lock cannot be asked for.
+    pub(crate) fn lock_to_stay(&self) -> Result<Option<RunnerLock>> {
+        for _ in 0..LOOKS {
+            if let Some(lock) = self.lock()? {
+                return Ok(Some(lock));
+            }
+            std::thread::sleep(BETWEEN_LOOKS);
+        }
+        self.lock()
     }
 
     /// Does something in one transaction, off the async threads.

@@ -1,11 +1,8 @@
 //! `tributary run` and the commands beside it: flows and jobs of one file, through kills, other files and faults.
 
 mod api;
-<<<<<<< HEAD
-mod here;
-=======
 mod copies;
->>>>>>> bc35147 (Go on with a copy behind the collections that it has finished)
+mod here;
 mod objects;
 mod publish;
 mod silent;
