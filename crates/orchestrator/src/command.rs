@@ -38,7 +38,7 @@ pub(crate) enum Stream {
 }
 
 /// Takes the lines of a program as they come, without their ends, decoded lossily, cut at 8 KiB, and
-/// with `***` for the values of its own environment.
+/// with `***` for the values of its own environment and for the secrets of the file.
 pub(crate) type Output<'a> = &'a (dyn Fn(Stream, &str) + Send + Sync);
 
 /// A program that is to run.
@@ -96,7 +96,7 @@ pub(crate) async fn run(invocation: Invocation<'_>, stop: &CancellationToken) ->
         .map_err(|error| not_started(command, error))?;
     let group = Group::of(&child);
 
-    let mask = Mask::of(command.environment.values());
+    let mask = Mask::of(command.environment.values().chain(&*command.secrets));
     let mut written = Lines::new(Stream::Output, output, &mask);
     let mut complained = Lines::new(Stream::Error, output, &mask);
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());

@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use super::*;
 use crate::config::Secret;
@@ -14,6 +14,7 @@ fn shell(script: &str) -> Command {
         arguments: vec!["-c".to_owned(), script.to_owned()],
         directory: std::env::temp_dir(),
         environment: BTreeMap::new(),
+        secrets: Arc::default(),
     }
 }
 
@@ -105,9 +106,13 @@ async fn a_death_by_a_signal_names_the_signal() {
 #[tokio::test]
 async fn secrets_are_neither_in_errors_nor_in_output() {
     let mut command = shell(r#"echo "with $TOKEN"; echo "denied for $TOKEN" >&2; exit 1"#);
-    command
-        .environment
-        .insert("TOKEN".to_owned(), Secret::from("hunter2hunter2"));
+    let token = Secret::from("hunter2hunter2");
+    // One that it has from elsewhere.
+    let mut other = shell("echo in the file: hunter2hunter2");
+    other.secrets = Arc::new([token.clone()].into());
+    assert_eq!(run_it(&other).await.1, ["o:in the file: ***"]);
+
+    command.environment.insert("TOKEN".to_owned(), token);
     let (ended, mut printed) = run_it(&command).await;
     let error = ended.unwrap_err();
     assert!(error.to_string().contains("denied for ***"), "{error}");

@@ -94,10 +94,11 @@ impl Plan {
         };
         // An empty file says nothing, which is not the same as null.
         let read = || serde_saphyr::from_str_with_options::<Option<File>>(text, options);
-        let file = values::with_variables(text, variables, read)
+        let (file, secrets) = values::with_variables(text, variables, read);
+        let file = file
             .map_err(|error| vec![Problem::of(&error)])?
             .unwrap_or_default();
-        resolve::resolve(file, directory)
+        resolve::resolve(file, directory, secrets)
     }
 }
 

@@ -4,9 +4,10 @@ mod ingest;
 mod publish;
 mod triggers;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono_tz::Tz;
@@ -365,6 +366,8 @@ pub struct Command {
     pub directory: PathBuf,
     /// Variables of its environment.
     pub environment: BTreeMap<String, Secret>,
+    /// The secrets of the whole file that come from variables: the program may have those too, and print them.
+    pub secrets: Arc<BTreeSet<Secret>>,
 }
 
 /// Somebody who is told.

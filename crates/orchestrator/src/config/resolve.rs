@@ -14,6 +14,7 @@ mod triggers;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_saphyr::{Location, Spanned};
@@ -22,15 +23,20 @@ use self::alerts::Known;
 use super::file::{File, Named};
 use super::plan::{Place, Plan, Receiver};
 use super::problem::Problem;
-use super::values::{Name, Text};
+use super::values::{Name, Secret, Text};
 
 const STATE: &str = "tributary.state";
 const KEEP_HISTORY: Duration = Duration::from_secs(90 * 24 * 3600);
 
 /// Checks a file, and makes a plan of it.
-pub(super) fn resolve(file: File, directory: &Path) -> Result<Plan, Vec<Problem>> {
+pub(super) fn resolve(
+    file: File,
+    directory: &Path,
+    secrets: BTreeSet<Secret>,
+) -> Result<Plan, Vec<Problem>> {
     let mut resolver = Resolver {
         directory,
+        secrets: Arc::new(secrets),
         places: BTreeMap::new(),
         publishing: publish::Publishing::new(),
         following: collections::Following::new(),
@@ -48,6 +54,8 @@ pub(super) fn resolve(file: File, directory: &Path) -> Result<Plan, Vec<Problem>
 
 struct Resolver<'a> {
     directory: &'a Path,
+    /// The values of variables that are secrets.
+    secrets: Arc<BTreeSet<Secret>>,
     places: BTreeMap<String, Place>,
     /// The flows that changes go to places by as they are.
     publishing: publish::Publishing,

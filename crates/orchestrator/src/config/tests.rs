@@ -9,7 +9,7 @@ mod triggers;
 use std::path::Path;
 use std::time::Duration;
 
-use super::{Place, Plan, Watched, Work};
+use super::{Place, Plan, Secret, Watched, Work};
 
 fn parse(text: &str) -> Result<Plan, Vec<String>> {
     let variables = |name: &str| match name {
@@ -165,6 +165,21 @@ fn a_variable_that_is_not_set_is_told_where_it_stands() {
     );
     // A comment names what it likes.
     parse("# ${NOWHERE}\nstate: here\n").unwrap();
+}
+
+#[test]
+fn what_secrets_were_read_from_is_known_where_programs_run() {
+    let text =
+        "state: /var/lib/${TOKEN}\njobs:\n  a: { steps: { b: { command: { run: ['true'] } } } }\n";
+    let plan = parse(&format!("{PLACES}{text}")).unwrap();
+    let Work::Command(command) = &plan.jobs["a"].steps["b"].work else {
+        panic!("{plan:?}");
+    };
+    let secrets: Vec<&str> = command.secrets.iter().map(Secret::as_str).collect();
+    assert_eq!(
+        secrets,
+        ["mongodb://localhost/shop", "postgres://u:p@localhost/dwh"]
+    );
 }
 
 #[test]

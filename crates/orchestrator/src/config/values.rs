@@ -1,6 +1,7 @@
 //! The values that the file holds: texts with variables in them, secrets, names, times.
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 
@@ -14,21 +15,30 @@ thread_local! {
     /// What stands for the environment while a file is read. Deserialising takes no arguments, and
     /// only there is the place known at which a variable is missing.
     static VARIABLES: RefCell<Vec<(String, Option<String>)>> = const { RefCell::new(Vec::new()) };
+    /// The values of those of them that secrets were read from.
+    static SECRETS: RefCell<BTreeSet<Secret>> = const { RefCell::new(BTreeSet::new()) };
 }
 
-/// Runs `read` with the variables that `text` names taken from `variables`.
+/// Runs `read` with the variables that `text` names taken from `variables`. Answers with the values of those
+/// that are secrets, or a part of one.
 pub(super) fn with_variables<T>(
     text: &str,
     variables: Variables<'_>,
     read: impl FnOnce() -> T,
-) -> T {
+) -> (T, BTreeSet<Secret>) {
     let named = names_in(text)
         .map(|name| (name.to_owned(), variables(name)))
         .collect();
     let before = VARIABLES.replace(named);
     let result = read();
     VARIABLES.set(before);
-    result
+    (result, SECRETS.take())
+}
+
+/// Notes that the variables in a text are secrets.
+fn note_secrets(text: &str) {
+    let values = names_in(text).filter_map(variable);
+    SECRETS.with_borrow_mut(|secrets| secrets.extend(values.map(Secret)));
 }
 
 /// All that looks like the name of a variable.
@@ -95,9 +105,12 @@ pub(super) fn expand(text: &str) -> Result<String, String> {
     Ok(out)
 }
 
-/// Reads a text, and puts the variables into it.
-fn expanded<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
-    struct Expanded;
+/// Reads a text, and puts the variables into it. The text itself is told first.
+fn expanded<'de, D: Deserializer<'de>>(
+    deserializer: D,
+    hears: fn(&str),
+) -> Result<String, D::Error> {
+    struct Expanded(fn(&str));
 
     impl Visitor<'_> for Expanded {
         type Value = String;
@@ -107,15 +120,16 @@ fn expanded<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Err
         }
 
         fn visit_str<E: de::Error>(self, text: &str) -> Result<String, E> {
+            (self.0)(text);
             expand(text).map_err(E::custom)
         }
     }
 
-    deserializer.deserialize_str(Expanded)
+    deserializer.deserialize_str(Expanded(hears))
 }
 
 macro_rules! texts {
-    ($($(#[$doc:meta])* $name:ident, $schema:literal;)+) => {$(
+    ($($(#[$doc:meta])* $name:ident, $hears:expr, $schema:literal;)+) => {$(
         $(#[$doc])*
         #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub struct $name(String);
@@ -136,7 +150,7 @@ macro_rules! texts {
 
         impl<'de> Deserialize<'de> for $name {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                expanded(deserializer).map(Self)
+                expanded(deserializer, $hears).map(Self)
             }
         }
 
@@ -158,9 +172,9 @@ macro_rules! texts {
 
 texts! {
     /// A text in which `${NAME}` stands for an environment variable.
-    Text, "`${NAME}` stands for an environment variable";
+    Text, |_| {}, "`${NAME}` stands for an environment variable";
     /// A text that nobody is told: a password, a token, an address with one in it.
-    Secret, "a secret: take it from an environment variable, `${NAME}`";
+    Secret, note_secrets, "a secret: take it from an environment variable, `${NAME}`";
 }
 
 impl fmt::Debug for Text {
@@ -261,7 +275,7 @@ impl Period {
 
 impl<'de> Deserialize<'de> for Period {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Self::parse(&expanded(deserializer)?).map_err(de::Error::custom)
+        Self::parse(&expanded(deserializer, |_| {})?).map_err(de::Error::custom)
     }
 }
 
@@ -393,7 +407,7 @@ mod tests {
             "EMPTY" => Some(String::new()),
             _ => None,
         };
-        with_variables(text, &variables, || expand(text))
+        with_variables(text, &variables, || expand(text)).0
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Jobs: what starts them, and their steps.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono_tz::Tz;
@@ -375,6 +376,7 @@ impl Resolver<'_> {
             arguments: words.collect(),
             directory: self.path(entry.directory.as_ref().map_or(".", Text::as_str)),
             environment: entry.environment,
+            secrets: Arc::clone(&self.secrets),
         }))
     }
 }
