@@ -395,10 +395,11 @@ async fn a_signal_to_read_the_file_again_ends_nothing_at_the_start() {
     let mut file = opened.await.unwrap().unwrap();
     send_signal(&running.child, Signal::HUP).unwrap();
     std::io::Write::write_all(&mut file, b"state: state\n").unwrap();
+    // What is read again is a file like others.
+    let other = site.fixture.path("other");
+    std::fs::write(&other, "state: state\n").unwrap();
+    std::fs::rename(&other, site.file()).unwrap();
     drop(file);
-    let again = site.file();
-    let written = tokio::task::spawn_blocking(move || std::fs::write(again, "state: state\n"));
-    written.await.unwrap().unwrap();
     running.wait_for_events("reloaded", 1).await;
     running.stop().ok();
 }
