@@ -15,7 +15,7 @@ use crate::support::LIMIT;
 use crate::warehouse::Warehouse;
 
 /// Nothing that is asked for may wait for a server that is silent.
-const AT_ONCE: Duration = Duration::from_secs(10);
+const AT_ONCE: Duration = Duration::from_secs(30);
 
 /// A server that accepts connections, and says nothing.
 struct Silent {
@@ -65,10 +65,11 @@ async fn a_warehouse_that_is_silent_is_told_and_holds_up_nothing() {
         hasty.uri("sslmode=disable&connect_timeout=1"),
         patient.uri("connect_timeout=600"),
     );
+    let other = soon.replace("/db?", "/db_of_others?");
     let first = format!(
-        "warehouses: {{ soon: {{ uri: '{soon}' }}, late: {{ uri: '{late}' }} }}\n\
+        "warehouses: {{ soon: {{ uri: '{soon}' }}, other: {{ uri: '{other}' }}, late: {{ uri: '{late}' }} }}\n\
          jobs: {{ j: {{ steps: {{ load: {{ copy: {{ from: main, to: late }}, timeout: 1s }} }} }} }}\n\
-         flows:\n  told: {{ from: main, to: soon }}\n  staged: {{ from: shop, to: soon, through: main }}\n"
+         flows:\n  told: {{ from: main, to: soon }}\n  staged: {{ from: shop, to: other, through: main }}\n"
     );
     site.write(&format!("{first}  waits: {{ from: main, to: late }}\n"));
     site.insert(0..5).await;
