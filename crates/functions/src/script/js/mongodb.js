@@ -160,6 +160,7 @@
   // The options of an operation as the store of documents takes them, in whatever form the driver takes them. Those
   // that the driver passes over are passed over, which is said.
   function chosen(operation, given, ignore) {
+    if (Object.keys(given).length === 0) return {};
     const known = OPTIONS[operation] ?? [];
     const takes = (name) => known.includes(name);
     const options = { ...given };
@@ -508,6 +509,21 @@
     }
   }
 
+  const MOST_KEPT = 256;
+
+  // Gives again what it made for a name before: functions ask for the same in every run.
+  function kept(make) {
+    const made = new Map();
+    return (name) => {
+      const before = made.get(name);
+      if (before !== undefined) return before;
+      if (made.size >= MOST_KEPT) made.clear();
+      const now = make(name);
+      made.set(name, now);
+      return now;
+    };
+  }
+
   return function mongodb(call, service, warnOnce) {
     const ignoring = (operation) => (name) => warnOnce(`${operation} has no option '${name}', which is left out`);
 
@@ -568,12 +584,13 @@
     }
 
     function database(db) {
+      const collections = kept((name) => collection(db, name));
       const act = (operation, args, options) => perform({ db }, operation, args, options);
       const runCommand = (command, options) => act("runCommand", { command }, options);
       return {
         get name() { return db; },
         get databaseName() { return db; },
-        collection: (name) => collection(db, String(name)),
+        collection: (name) => collections(String(name)),
         aggregate: (pipeline, options) => new Cursor(act, "aggregate", { pipeline: pipeline ?? [] }, { ...options }),
         runCommand,
         command: runCommand,
@@ -581,8 +598,9 @@
       };
     }
 
+    const databases = kept(database);
     return {
-      db: (name) => database(String(name)),
+      db: (name) => databases(String(name)),
       // Sessions belong to no database; the name is there because every operation has one.
       startSession: (options) => new ClientSession((operation, args, given) => perform({ db: "admin" }, operation, args, given), options),
     };
