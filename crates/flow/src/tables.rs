@@ -163,8 +163,9 @@ pub async fn take_over(
     stop: CancellationToken,
 ) -> Result<SyncReport> {
     let mut backoff = Backoff::default();
+    // What only looks is not waited for when it is to end: nothing is lost by that.
     loop {
-        let Some(checked) = unless_stopped(&stop, sink.check()).await else {
+        let Some(checked) = stop.run_until_cancelled(sink.check()).await else {
             return Ok(SyncReport::default());
         };
         let Err(error) = checked else { break };
@@ -182,7 +183,7 @@ pub async fn take_over(
     let mut known = HashSet::new();
     let mut collections = Vec::new();
     loop {
-        let Some(listed) = unless_stopped(&stop, source.tables()).await else {
+        let Some(listed) = stop.run_until_cancelled(source.tables()).await else {
             break;
         };
         let listed = match listed {
@@ -240,14 +241,6 @@ pub async fn take_over(
         collections,
         ..SyncReport::default()
     })
-}
-
-/// What only looks is not waited for when it is to end: nothing is lost by that.
-async fn unless_stopped<T>(stop: &CancellationToken, looks: impl Future<Output = T>) -> Option<T> {
-    tokio::select! {
-        looked = looks => Some(looked),
-        () = stop.cancelled() => None,
-    }
 }
 
 fn abnormal(panic: tokio::task::JoinError) -> Error {
@@ -356,7 +349,7 @@ impl TableFlow {
                 let feed = self.source.open(&namespace).await?;
                 Ok::<_, Error>((feed, self.sink.open(&namespace).await?))
             };
-            let Some(opened) = unless_stopped(&self.stop, open).await else {
+            let Some(opened) = self.stop.run_until_cancelled(open).await else {
                 return Ok(Step::Current);
             };
             let (feed, table) = opened?;

@@ -83,8 +83,6 @@ impl Console {
 /// What of a run is at hand while its code executes.
 #[derive(Debug)]
 pub(super) struct Current {
-    /// Its number.
-    pub(super) run: u64,
     /// When it must be done.
     pub(super) deadline: Instant,
     /// Whether nobody waits for it any more.
@@ -174,15 +172,7 @@ impl Host {
         self.verdict.get().is_some()
     }
 
-    /// The number of the run whose code executes, 0 if none does.
-    pub(super) fn run(&self) -> u64 {
-        self.current
-            .borrow()
-            .as_ref()
-            .map_or(0, |current| current.run)
-    }
-
-    /// Its request.
+    /// The request of the run whose code executes.
     pub(super) fn request(&self) -> Option<Bytes> {
         self.current.borrow().as_ref()?.request.clone()
     }

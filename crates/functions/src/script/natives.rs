@@ -216,8 +216,6 @@ fn run<'js>(ctx: &Ctx<'js>, object: &Object<'js>, host: &Rc<Host>) -> Result<()>
     let clear = move |id: f64| at.clear_timer(id as u64);
     object.set("clearTimer", Function::new(ctx.clone(), clear)?)?;
     let at = Rc::clone(host);
-    object.set("run", Function::new(ctx.clone(), move || number(at.run()))?)?;
-    let at = Rc::clone(host);
     let request = move |ctx: Ctx<'js>| match at.request() {
         Some(request) => with_types(&ctx, |types| values::read_document(&ctx, types, &request)),
         None => Ok(Value::new_undefined(ctx.clone())),

@@ -26,9 +26,7 @@ pub(super) struct Prelude<'js> {
     pub(super) fire: Function<'js>,
     /// Settles the promise of a call of a service.
     pub(super) answer: Function<'js>,
-    /// Forgets timers.
-    pub(super) forget_timers: Function<'js>,
-    /// Forgets a run and the promises of its calls.
+    /// Forgets the run that had the context: its timers, and the promises of its calls.
     pub(super) forget: Function<'js>,
 }
 
@@ -75,14 +73,13 @@ impl<'js> Prelude<'js> {
         let mongodb: Function<'js> =
             part(ctx, "mongodb.js", include_str!("js/mongodb.js"))?.call(())?;
         let context: Object<'js> = part(ctx, "context.js", include_str!("js/context.js"))?
-            .call((object, modules.clone(), mongodb))?;
+            .call((object, modules.clone(), mongodb, console.clone()))?;
         Ok(Self {
             find: modules.get("find")?,
             is_unparsed: modules.get("isUnparsed")?,
             settle: modules.get("settle")?,
             thrown: inspect.get("thrown")?,
             fire: console.get("fire")?,
-            forget_timers: console.get("forgetTimers")?,
             answer: context.get("settle")?,
             forget: context.get("forget")?,
         })

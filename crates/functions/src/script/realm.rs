@@ -185,22 +185,12 @@ impl<'js> Realm<'js> {
         self.prelude.answer.call((call as f64, said))
     }
 
-    /// Forgets a run: its timers, and the promises of its calls.
+    /// Forgets the run that had it: its timers, and the promises of its calls.
     ///
     /// # Errors
     /// What the engine says; the context is then not to be used again.
-    pub(super) fn forget(
-        &self,
-        run: u64,
-        timers: impl IntoIterator<Item = u64>,
-        calls: impl IntoIterator<Item = u64>,
-    ) -> Result<()> {
-        let timers: Vec<f64> = timers.into_iter().map(|id| id as f64).collect();
-        if !timers.is_empty() {
-            self.prelude.forget_timers.call::<_, ()>((timers,))?;
-        }
-        let calls: Vec<f64> = calls.into_iter().map(|id| id as f64).collect();
-        self.prelude.forget.call((run as f64, calls))
+    pub(super) fn forget(&self) -> Result<()> {
+        self.prelude.forget.call(())
     }
 }
 

@@ -257,7 +257,6 @@ impl<'w, 'js> Turns<'w, 'js> {
         };
         let began = Instant::now();
         self.host.enter(Current {
-            run: id,
             deadline: run.deadline,
             abandoned: Arc::clone(&run.batch.abandoned),
             console: std::mem::replace(&mut run.console, Console::new(0)),
@@ -296,19 +295,19 @@ impl<'w, 'js> Turns<'w, 'js> {
             Some(Ok(result)) => {
                 self.apply(id, &mut run, effects);
                 if run.calls.is_empty() {
-                    self.end(id, run, Ok(result), ready);
+                    self.end(run, Ok(result), ready);
                 } else {
                     run.result = Some(result);
                     self.runs.insert(id, run);
                 }
             }
-            Some(Err(failure)) => self.end(id, run, Err(failure), ready),
+            Some(Err(failure)) => self.end(run, Err(failure), ready),
             None => {
                 self.apply(id, &mut run, effects);
                 if run.waits() {
                     self.runs.insert(id, run);
                 } else {
-                    self.end(id, run, Err(never_settled()), ready);
+                    self.end(run, Err(never_settled()), ready);
                 }
             }
         }
@@ -477,7 +476,7 @@ impl<'w, 'js> Turns<'w, 'js> {
                     }
                     None => Err(self.timed_out()),
                 };
-                self.end(id, run, ending, ready);
+                self.end(run, ending, ready);
             }
         }
     }
@@ -485,14 +484,12 @@ impl<'w, 'js> Turns<'w, 'js> {
     /// Ends a run: what it left open is closed, and whoever waits is told, or the next call of its batch is ready.
     ///
     /// Its context is used again where it ended well: what a run that failed has left there may be half done.
-    fn end(&mut self, id: u64, mut run: Run<'js>, ending: Ending, ready: &mut VecDeque<Batch>) {
-        let timers: Vec<u64> = run.timers.iter().copied().collect();
-        let calls: Vec<u64> = run.calls.keys().copied().collect();
+    fn end(&mut self, mut run: Run<'js>, ending: Ending, ready: &mut VecDeque<Batch>) {
         self.give_up(&mut run);
         // Nothing of the run is kept while the memory that it leaves is looked at.
         run.returned = Returned::Nothing;
         let is_usable = ending.is_ok() && self.exit.is_none() && !self.is_nearly_full();
-        if is_usable && run.realm.forget(id, timers, calls).is_ok() {
+        if is_usable && run.realm.forget().is_ok() {
             self.idle.push(run.realm);
         } else {
             drop(run.realm);

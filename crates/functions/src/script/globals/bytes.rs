@@ -7,6 +7,8 @@ use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
 use rquickjs::function::Func;
 use rquickjs::{Ctx, Exception, FromJs, Object, Result, TypedArray, Value};
 
+use super::refusal::Refusal;
+
 /// Base64 as it is read: without its padding, which those who call have cut off, and whatever the bits
 /// behind the last byte are.
 const LENIENT: GeneralPurpose = GeneralPurpose::new(
@@ -77,6 +79,14 @@ impl<'js> FromJs<'js> for Bytes<'js> {
         }
         Ok(Self(array))
     }
+}
+
+/// What a function has made, or what it throws instead.
+pub(super) fn made<'js>(
+    ctx: &Ctx<'js>,
+    bytes: std::result::Result<Vec<u8>, Refusal>,
+) -> Result<TypedArray<'js, u8>> {
+    array(ctx, bytes.map_err(|refusal| refusal.throw(ctx))?)
 }
 
 /// New bytes, in memory of the engine, which counts them.

@@ -14,7 +14,7 @@ use aws_lc_rs::rand;
 use rquickjs::function::Func;
 use rquickjs::{Ctx, Function, Object, Result, TypedArray};
 
-use super::bytes::{Bytes, array};
+use super::bytes::{Bytes, array, made};
 use super::refusal::Refusal;
 
 /// The ciphers of `cipher`, as Node names them.
@@ -206,10 +206,8 @@ fn seal_bytes<'js>(
     message: Bytes<'js>,
 ) -> Result<TypedArray<'js, u8>> {
     let key = key.to_vec();
-    let sealed = message
-        .read(|message| seal(&key, message))
-        .map_err(|refusal| refusal.throw(&ctx))?;
-    array(&ctx, sealed)
+    let sealed = message.read(|message| seal(&key, message));
+    made(&ctx, sealed)
 }
 
 fn open_bytes<'js>(
@@ -218,8 +216,6 @@ fn open_bytes<'js>(
     sealed: Bytes<'js>,
 ) -> Result<TypedArray<'js, u8>> {
     let key = key.to_vec();
-    let message = sealed
-        .read(|sealed| open(&key, sealed))
-        .map_err(|refusal| refusal.throw(&ctx))?;
-    array(&ctx, message)
+    let message = sealed.read(|sealed| open(&key, sealed));
+    made(&ctx, message)
 }

@@ -11,7 +11,7 @@ use aws_lc_rs::rsa::{
 use rquickjs::function::Func;
 use rquickjs::{Ctx, Object, Result, TypedArray};
 
-use super::bytes::{Bytes, array};
+use super::bytes::{Bytes, made};
 use super::digest::spelled;
 use super::keys::{Pem, armoured};
 use super::refusal::Refusal;
@@ -116,10 +116,8 @@ fn encrypt_bytes<'js>(
     label: Bytes<'js>,
 ) -> Result<TypedArray<'js, u8>> {
     let label = label.to_vec();
-    let encrypted = message
-        .read(|message| encrypt(&key, &digest, message, &label))
-        .map_err(|refusal| refusal.throw(&ctx))?;
-    array(&ctx, encrypted)
+    let encrypted = message.read(|message| encrypt(&key, &digest, message, &label));
+    made(&ctx, encrypted)
 }
 
 fn decrypt_bytes<'js>(
@@ -130,8 +128,6 @@ fn decrypt_bytes<'js>(
     label: Bytes<'js>,
 ) -> Result<TypedArray<'js, u8>> {
     let label = label.to_vec();
-    let decrypted = message
-        .read(|message| decrypt(&key, &digest, message, &label))
-        .map_err(|refusal| refusal.throw(&ctx))?;
-    array(&ctx, decrypted)
+    let decrypted = message.read(|message| decrypt(&key, &digest, message, &label));
+    made(&ctx, decrypted)
 }

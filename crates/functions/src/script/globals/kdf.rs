@@ -6,7 +6,7 @@ use aws_lc_rs::pbkdf2;
 use rquickjs::function::Func;
 use rquickjs::{Ctx, Object, Result, TypedArray};
 
-use super::bytes::{Bytes, array};
+use super::bytes::{Bytes, made};
 use super::digest::spelled;
 use super::refusal::Refusal;
 
@@ -115,10 +115,8 @@ fn by_pbkdf2<'js>(
     digest: String,
 ) -> Result<TypedArray<'js, u8>> {
     let salt = salt.to_vec();
-    let key = password
-        .read(|password| pbkdf2_key(password, &salt, iterations, length, &digest))
-        .map_err(|refusal| refusal.throw(&ctx))?;
-    array(&ctx, key)
+    let key = password.read(|password| pbkdf2_key(password, &salt, iterations, length, &digest));
+    made(&ctx, key)
 }
 
 fn by_scrypt<'js>(
@@ -133,7 +131,6 @@ fn by_scrypt<'js>(
         .map_err(|_| Refusal::Type("the parameters are not four".into()))
         .and_then(|parameters| {
             password.read(|password| scrypt_key(password, &salt, parameters, length))
-        })
-        .map_err(|refusal| refusal.throw(&ctx))?;
-    array(&ctx, key)
+        });
+    made(&ctx, key)
 }

@@ -10,7 +10,7 @@ use aws_lc_rs::signature::{
 use rquickjs::function::Func;
 use rquickjs::{Ctx, Object, Result, TypedArray};
 
-use super::bytes::{Bytes, array};
+use super::bytes::{Bytes, made};
 use super::keys::{Pem, armoured, is_armoured};
 use super::refusal::Refusal;
 
@@ -197,9 +197,8 @@ fn sign_bytes<'js>(
     message: Bytes<'js>,
 ) -> Result<TypedArray<'js, u8>> {
     let signature = algorithm(&name)
-        .and_then(|algorithm| message.read(|message| algorithm.sign(&key, message)))
-        .map_err(|refusal| refusal.throw(&ctx))?;
-    array(&ctx, signature)
+        .and_then(|algorithm| message.read(|message| algorithm.sign(&key, message)));
+    made(&ctx, signature)
 }
 
 fn verify_bytes<'js>(

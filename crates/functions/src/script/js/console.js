@@ -65,8 +65,6 @@
       if (!timer.repeats) timers.delete(id);
       timer.callback(...timer.args);
     },
-    forgetTimers(ids) {
-      for (const id of ids) timers.delete(id);
-    },
+    forgetTimers: () => timers.clear(),
   };
 })

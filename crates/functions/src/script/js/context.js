@@ -1,5 +1,5 @@
 // `context`, and the services that are reached through it.
-(function (host, { find }, mongodb) {
+(function (host, { find }, mongodb, { forgetTimers }) {
   const waiting = new Map();
 
   class ServiceError extends Error {
@@ -36,14 +36,12 @@
     answer.reject(error);
   }
 
-  const warned = new Map();
+  const warned = new Set();
 
   // Says something to the console that need not be said again in the same run.
   function warnOnce(text) {
-    const run = host.run();
-    const texts = warned.get(run) ?? new Set();
-    if (texts.has(text)) return;
-    warned.set(run, texts.add(text));
+    if (warned.has(text)) return;
+    warned.add(text);
     host.print("warn", text);
   }
 
@@ -109,7 +107,7 @@
     return client;
   }
 
-  const requests = new Map();
+  let request;
   const app = host.app();
   const known = (given) => Object.fromEntries(Object.entries(given).filter(([, value]) => value !== ""));
   const deployment = known({ model: app.model, providerRegion: app.providerRegion });
@@ -128,23 +126,20 @@
     },
     runningAsSystem: () => true,
     get request() {
-      const run = host.run();
-      if (!requests.has(run)) {
-        const request = host.request();
-        if (request === undefined) return undefined;
-        requests.set(run, request);
-      }
-      return requests.get(run);
+      request ??= host.request();
+      return request;
     },
   };
   Object.defineProperty(globalThis, "context", { value: context, writable: true, configurable: true });
 
   return {
     settle,
-    forget(run, calls) {
-      requests.delete(run);
-      warned.delete(run);
-      for (const id of calls) waiting.delete(id);
+    // The run that had the context has ended.
+    forget() {
+      request = undefined;
+      warned.clear();
+      waiting.clear();
+      forgetTimers();
     },
   };
 })
